@@ -1,0 +1,179 @@
+// Linear attention token by token, for decoding, for short runs and for software adapters:
+//
+//   S_t = exp(g) S_{t-1} + k_t v_t^T      o_t = scale * S_t^T q_t
+//
+// A workgroup owns one (batch, head, segment) and 4*LANES columns of S; a lane owns 4 columns. Tokens come in blocks of
+// TOKENS: each row of S is read once a block, taken through the block's tokens in order, and written back, so the state
+// streams through `state` and K has no bound. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
+//
+// 0 q: array<Cell>, q[q_offset + index(head, t, K) + k]          1 k: array<Cell>, as q
+// 2 v: array<Cell>, v[v_offset + index(head, t, V) + v]          3 o: array<OutCell>, as v from o_offset
+// 4 state: array<StateCell>, state[state_offset + ((head*segments + segment)*K + k)*V + v], left at the end of the segment
+// with head counted over batch*heads from first_head on, and
+// index(head, t, W) = ((head/H)*batch_stride + (head%H)*head_stride + t*token_stride) * W.
+// Offsets wrap: they take the start of the bound window off an index counted from the start of the whole tensor.
+struct Params {
+    tokens: u32,
+    heads: u32,
+    first_head: u32,
+    key: u32,
+    value: u32,
+    segments: u32,
+    segment_tokens: u32,
+    slices: u32,
+    groups: u32,
+    batch_stride: u32,
+    head_stride: u32,
+    token_stride: u32,
+    q_offset: u32,
+    k_offset: u32,
+    v_offset: u32,
+    o_offset: u32,
+    state_offset: u32,
+    start_offset: u32,
+    scale: f32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> q: array<Cell>;
+@group(0) @binding(1) var<storage, read> k: array<Cell>;
+@group(0) @binding(2) var<storage, read> v: array<Cell>;
+@group(0) @binding(3) var<storage, read_write> o: array<OutCell>;
+@group(0) @binding(4) var<storage, read_write> state: array<StateCell>;
+
+var<workgroup> partial: array<vec4f, TOKENS * LANES * ROW_GROUPS>;
+
+// `row` is the row of token 0 in units of a token's width; past the end of the sequence a load gives zero.
+fn load_q(row: u32, t: u32, r: u32) -> vec4f {
+    let live = t < p.tokens;
+    let at = p.q_offset + select(row, row + t * p.token_stride, live) * p.key + 4u * r;
+    let left = p.key - 4u * r;
+    let c = cells(at, left);
+    return select(vec4f(), gather(at, left, q[c.x], q[c.y], q[c.z], q[c.w]), live);
+}
+
+fn load_k(row: u32, t: u32, r: u32) -> vec4f {
+    let live = t < p.tokens;
+    let at = p.k_offset + select(row, row + t * p.token_stride, live) * p.key + 4u * r;
+    let left = p.key - 4u * r;
+    let c = cells(at, left);
+    return select(vec4f(), gather(at, left, k[c.x], k[c.y], k[c.z], k[c.w]), live);
+}
+
+fn load_v(row: u32, t: u32, column: u32) -> vec4f {
+    let live = t < p.tokens && column < p.value;
+    let at = p.v_offset + select(row * p.value, (row + t * p.token_stride) * p.value + column, live);
+    let left = select(1u, p.value - column, live);
+    let c = cells(at, left);
+    return select(vec4f(), gather(at, left, v[c.x], v[c.y], v[c.z], v[c.w]), live);
+}
+
+fn load_state(at: u32, left: u32) -> vec4f {
+    let c = state_cells(p.state_offset + at, left);
+    return gather_state(left, state[c.x], state[c.y], state[c.z], state[c.w]);
+}
+
+fn put_state(at: u32, left: u32, x: vec4f) {
+    for (var i = 0u; i < min(PARTS, left); i++) {
+        state[(p.state_offset + at + i) >> PART_SHIFT] = state_part(x, i);
+    }
+}
+
+fn put_o(row: u32, t: u32, column: u32, x: vec4f) {
+    let at = p.o_offset + (row + t * p.token_stride) * p.value + column;
+    for (var i = 0u; i < min(PARTS, p.value - column); i++) {
+        o[(at + i) >> PART_SHIFT] = out_part(x, i);
+    }
+}
+
+@compute @workgroup_size(LANES, ROW_GROUPS)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_id) local: vec3u) {
+    let index = min(group_index(group, grid), p.groups - 1u);
+    let slice = index % p.slices;
+    let segment = (index / p.slices) % p.segments;
+    let head = p.first_head + index / (p.slices * p.segments);
+    let row = (head / p.heads) * p.batch_stride + (head % p.heads) * p.head_stride;
+    let column = (slice * LANES + local.x) * 4u;
+    let live = column < p.value;
+    let left = select(1u, p.value - column, live);
+    let decay = exp(log_decay_of(head % p.heads));
+    let begin = segment * p.segment_tokens;
+    let end = min(begin + p.segment_tokens, p.tokens);
+    let rows = (p.key + 3u) / 4u;
+    let state_at = (head * p.segments + segment) * p.key * p.value + select(0u, column, live);
+
+    for (var first = begin; first < end; first += TOKENS) {
+        var value: array<vec4f, TOKENS>;
+        var out: array<vec4f, TOKENS>;
+        var kept: array<f32, TOKENS>;
+        for (var t = 0u; t < TOKENS; t++) {
+            value[t] = load_v(row, first + t, column);
+            out[t] = vec4f();
+            kept[t] = select(1.0, decay, first + t < end);
+        }
+        for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
+            let held = hold_rows(local.x, row, first, r);
+            let at = vec4u(state_at) + min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
+            var s0: vec4f;
+            var s1: vec4f;
+            var s2: vec4f;
+            var s3: vec4f;
+            if (first == begin) {
+                s0 = start_state(at.x, left);
+                s1 = start_state(at.y, left);
+                s2 = start_state(at.z, left);
+                s3 = start_state(at.w, left);
+            } else {
+                s0 = load_state(at.x, left);
+                s1 = load_state(at.y, left);
+                s2 = load_state(at.z, left);
+                s3 = load_state(at.w, left);
+            }
+            for (var t = 0u; t < TOKENS; t++) {
+                let kt = key_row(held, t);
+                let qt = query_row(held, t);
+                let vt = value[t];
+                s0 = fma(vec4f(kt.x), vt, s0 * kept[t]);
+                s1 = fma(vec4f(kt.y), vt, s1 * kept[t]);
+                s2 = fma(vec4f(kt.z), vt, s2 * kept[t]);
+                s3 = fma(vec4f(kt.w), vt, s3 * kept[t]);
+                out[t] = fma(vec4f(qt.x), s0, fma(vec4f(qt.y), s1, fma(vec4f(qt.z), s2, fma(vec4f(qt.w), s3, out[t]))));
+            }
+            if (live) {
+                put_state(at.x, left, s0);
+                if (4u * r + 1u < p.key) {
+                    put_state(at.y, left, s1);
+                }
+                if (4u * r + 2u < p.key) {
+                    put_state(at.z, left, s2);
+                }
+                if (4u * r + 3u < p.key) {
+                    put_state(at.w, left, s3);
+                }
+            }
+        }
+        if (ROW_GROUPS == 1u) {
+            for (var t = 0u; t < TOKENS; t++) {
+                if (live && first + t < end) {
+                    put_o(row, first + t, column, p.scale * out[t]);
+                }
+            }
+        } else {
+            for (var t = 0u; t < TOKENS; t++) {
+                partial[(t * ROW_GROUPS + local.y) * LANES + local.x] = out[t];
+            }
+            workgroupBarrier();
+            for (var i = 0u; i < (TOKENS + ROW_GROUPS - 1u) / ROW_GROUPS; i++) {
+                let t = i * ROW_GROUPS + local.y;
+                if (t < TOKENS && live && first + t < end) {
+                    var sum = vec4f();
+                    for (var n = 0u; n < ROW_GROUPS; n++) {
+                        sum += partial[(t * ROW_GROUPS + n) * LANES + local.x];
+                    }
+                    put_o(row, first + t, column, p.scale * sum);
+                }
+            }
+            workgroupBarrier();
+        }
+    }
+}

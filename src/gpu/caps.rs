@@ -1,0 +1,235 @@
+//! What a device can do, as plain data.
+
+use super::Needs;
+
+/// Families of devices that want different plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// NVIDIA GPUs.
+    Nvidia,
+    /// AMD GPUs.
+    Amd,
+    /// Intel GPUs.
+    Intel,
+    /// Apple GPUs.
+    Apple,
+    /// Software adapters such as llvmpipe and WARP.
+    Cpu,
+    /// Everything else.
+    Other,
+}
+
+impl Class {
+    /// The class's lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Nvidia => "nvidia",
+            Class::Amd => "amd",
+            Class::Intel => "intel",
+            Class::Apple => "apple",
+            Class::Cpu => "cpu",
+            Class::Other => "other",
+        }
+    }
+}
+
+/// One shape of matrix product that the device's matrix units take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coop {
+    /// Rows of A, columns of B, columns of A.
+    pub mnk: [u32; 3],
+    /// Element type of A and B.
+    pub ab: String,
+    /// Element type of the accumulator.
+    pub c: String,
+}
+
+/// Capabilities and limits of a device: everything a planner may ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caps {
+    /// Adapter name.
+    pub name: String,
+    /// Graphics API.
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Device class.
+    pub class: Class,
+    /// Native 16-bit floats in shaders.
+    pub f16: bool,
+    /// `unpack2x16float` and its inverse.
+    pub half: bool,
+    /// Smallest and largest subgroup, where subgroup operations exist.
+    pub subgroup: Option<(u32, u32)>,
+    /// Matrix products in hardware.
+    pub coop: Vec<Coop>,
+    /// Workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Invocations per workgroup.
+    pub invocations: u32,
+    /// Workgroups per grid dimension.
+    pub groups_per_dim: u32,
+    /// Largest binding.
+    pub binding_bytes: u64,
+    /// Largest buffer.
+    pub buffer_bytes: u64,
+    /// Alignment of binding offsets.
+    pub offset_align: u32,
+    /// Bytes of immediate parameters.
+    pub immediate_bytes: u32,
+    /// Storage buffers per kernel.
+    pub storage_buffers: u32,
+    /// Timestamps at the ends of a pass.
+    pub timestamps: bool,
+    /// The caller's budget for temporaries.
+    pub scratch_bytes: u64,
+    /// Workgroups that keep the whole device busy.
+    pub fill: u32,
+    /// A cautious guess of the f32 rate, from which planners bound the time of one dispatch.
+    pub gflops: f64,
+}
+
+/// Temporaries a device may hold unless the caller says otherwise.
+pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
+
+impl Caps {
+    /// Whether a kernel with these needs compiles on the device.
+    pub fn supports(&self, needs: &Needs) -> bool {
+        (!needs.f16 || self.f16)
+            && (!needs.half || self.half)
+            && (!needs.subgroup || self.subgroup.is_some())
+    }
+
+    /// The least a conformant WebGPU device with immediates offers.
+    pub fn webgpu_floor() -> Caps {
+        Caps {
+            name: "WebGPU floor".into(),
+            backend: "invented".into(),
+            driver: "none".into(),
+            class: Class::Other,
+            f16: false,
+            half: true,
+            subgroup: None,
+            coop: Vec::new(),
+            workgroup_bytes: 16 << 10,
+            invocations: 256,
+            groups_per_dim: 65_535,
+            binding_bytes: 128 << 20,
+            buffer_bytes: 256 << 20,
+            offset_align: 256,
+            immediate_bytes: 128,
+            storage_buffers: 8,
+            timestamps: false,
+            scratch_bytes: DEFAULT_SCRATCH_BYTES,
+            fill: 64,
+            gflops: 50.0,
+        }
+    }
+
+    /// Mesa's software adapter on two cores.
+    pub fn lavapipe() -> Caps {
+        Caps {
+            name: "lavapipe".into(),
+            class: Class::Cpu,
+            f16: true,
+            subgroup: Some((8, 8)),
+            workgroup_bytes: 32 << 10,
+            invocations: 1024,
+            buffer_bytes: (1 << 31) - 1,
+            timestamps: true,
+            fill: 2,
+            gflops: 4.0,
+            ..Caps::webgpu_floor()
+        }
+    }
+
+    /// A discrete NVIDIA GPU under Vulkan.
+    pub fn nvidia() -> Caps {
+        let coop = Coop {
+            mnk: [16, 16, 16],
+            ab: "F16".into(),
+            c: "F32".into(),
+        };
+        Caps {
+            name: "NVIDIA".into(),
+            class: Class::Nvidia,
+            coop: vec![coop],
+            subgroup: Some((32, 32)),
+            workgroup_bytes: 48 << 10,
+            ..discrete()
+        }
+    }
+
+    /// A discrete AMD GPU under Vulkan.
+    pub fn amd() -> Caps {
+        let coop = Coop {
+            mnk: [16, 16, 16],
+            ab: "F16".into(),
+            c: "F32".into(),
+        };
+        Caps {
+            name: "AMD".into(),
+            class: Class::Amd,
+            coop: vec![coop],
+            subgroup: Some((32, 64)),
+            workgroup_bytes: 64 << 10,
+            ..discrete()
+        }
+    }
+
+    /// An Intel GPU under Vulkan.
+    pub fn intel() -> Caps {
+        Caps {
+            name: "Intel".into(),
+            class: Class::Intel,
+            subgroup: Some((8, 32)),
+            workgroup_bytes: 32 << 10,
+            fill: 64,
+            ..discrete()
+        }
+    }
+
+    /// An Apple GPU under Metal.
+    pub fn apple() -> Caps {
+        let coop = Coop {
+            mnk: [8, 8, 8],
+            ab: "F32".into(),
+            c: "F32".into(),
+        };
+        Caps {
+            name: "Apple".into(),
+            class: Class::Apple,
+            coop: vec![coop],
+            subgroup: Some((4, 64)),
+            workgroup_bytes: 32 << 10,
+            immediate_bytes: 4096,
+            fill: 64,
+            ..discrete()
+        }
+    }
+
+    /// Every preset, for tests that hold on all devices.
+    pub fn presets() -> Vec<Caps> {
+        vec![
+            Caps::webgpu_floor(),
+            Caps::lavapipe(),
+            Caps::nvidia(),
+            Caps::amd(),
+            Caps::intel(),
+            Caps::apple(),
+        ]
+    }
+}
+
+fn discrete() -> Caps {
+    Caps {
+        f16: true,
+        invocations: 1024,
+        binding_bytes: (1 << 31) - 4,
+        buffer_bytes: (1 << 31) - 1,
+        timestamps: true,
+        fill: 256,
+        gflops: 1000.0,
+        ..Caps::webgpu_floor()
+    }
+}

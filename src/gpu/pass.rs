@@ -1,0 +1,341 @@
+//! Recording: plans become dispatches in one compute pass.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Gpu, View, ViewMut, pipeline::Pipeline, pool::Use};
+use crate::{
+    Error, Result,
+    plan::{Plan, Slot, Step},
+};
+
+/// Bytes of two timestamps, at the alignment that resolving them asks for.
+const TIMESTAMP_BYTES: u64 = 256;
+
+/// A recording of plans, run in order when submitted. Results stay on the device.
+#[derive(Debug)]
+pub struct Pass {
+    gpu: Gpu,
+    label: &'static str,
+    dispatches: Vec<Dispatch>,
+    scratch: Vec<wgpu::Buffer>,
+    timed: bool,
+}
+
+#[derive(Debug)]
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    params: Vec<u8>,
+    grid: [u32; 2],
+}
+
+/// Work on its way.
+#[derive(Debug)]
+pub struct Done {
+    gpu: Gpu,
+    index: wgpu::SubmissionIndex,
+    submitted: Instant,
+    timestamps: Option<wgpu::Buffer>,
+}
+
+/// How long a pass took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From submission to the end of waiting.
+    pub wall: Duration,
+    /// Between the device's timestamps at the ends of the pass, where asked for and supported.
+    pub device: Option<Duration>,
+}
+
+impl Pass {
+    pub(super) fn new(gpu: Gpu, label: &'static str) -> Pass {
+        Pass {
+            gpu,
+            label,
+            dispatches: Vec::new(),
+            scratch: Vec::new(),
+            timed: false,
+        }
+    }
+
+    /// The capabilities of the device recorded for.
+    pub fn caps(&self) -> &super::Caps {
+        self.gpu.caps()
+    }
+
+    /// Asks for timestamps at the ends of the pass, where the device has them.
+    pub fn timed(mut self) -> Pass {
+        self.timed = true;
+        self
+    }
+
+    /// Records a plan on these inputs and outputs, in the order the plan's operator documents.
+    ///
+    /// # Errors
+    /// `Limit` when the plan exceeds the device, `Argument` when a view is too small for it, `Shader`, `OutOfMemory`,
+    /// `DeviceLost`.
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        inputs: &[View<'_>],
+        outputs: &mut [ViewMut<'_>],
+    ) -> Result<()> {
+        self.run_checked(plan, inputs, outputs, self.gpu.0.checked)
+    }
+
+    /// [`Pass::run`] with run-time checks in the kernels on or off.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub fn run_checked(
+        &mut self,
+        plan: &Plan,
+        inputs: &[View<'_>],
+        outputs: &mut [ViewMut<'_>],
+        checked: bool,
+    ) -> Result<()> {
+        plan.check(self.gpu.caps())?;
+        let gpu = self.gpu.clone();
+        let base = self.scratch.len();
+        for bytes in &plan.scratch {
+            self.scratch
+                .push(gpu.0.pool.take(&gpu, Use::Scratch, *bytes)?);
+        }
+        for step in &plan.steps {
+            let pipeline = gpu.0.pipelines.get(&gpu, &step.kernel, checked)?;
+            let views = step
+                .bind
+                .iter()
+                .map(|bind| {
+                    let view = match bind.slot {
+                        Slot::Input(n) => inputs.get(usize::from(n)).copied(),
+                        Slot::Output(n) => outputs.get(usize::from(n)).map(|output| output.0),
+                        Slot::Scratch(n) => {
+                            self.scratch.get(base + usize::from(n)).map(|buffer| View {
+                                buffer,
+                                offset: 0,
+                                bytes: buffer.size(),
+                            })
+                        }
+                    };
+                    view.filter(|view| bind.bytes.end <= view.bytes)
+                        .ok_or_else(|| Error::Argument {
+                            op: plan.op,
+                            what: format!("{:?}", bind.slot),
+                            expected: format!("at least {} bytes", bind.bytes.end),
+                            got: view
+                                .map_or("nothing".into(), |view| format!("{} bytes", view.bytes)),
+                        })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let group = bind_group(&gpu, &pipeline, step, &views)?;
+            let grid = fold(step.groups, gpu.caps().groups_per_dim);
+            self.dispatches.push(Dispatch {
+                pipeline,
+                group,
+                params: step.params.clone(),
+                grid,
+            });
+        }
+        Ok(())
+    }
+
+    /// Submits the recording.
+    ///
+    /// # Errors
+    /// `Timeout` when too much submitted work is unfinished, `OutOfMemory`, `DeviceLost`.
+    pub fn submit(self) -> Result<Done> {
+        let gpu = self.gpu.clone();
+        let queries = if self.timed && gpu.caps().timestamps {
+            Some(self.queries()?)
+        } else {
+            None
+        };
+        let submitted = Instant::now();
+        let index = gpu.submit(|| {
+            let mut encoder =
+                gpu.device()
+                    .create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                        label: Some(self.label),
+                    });
+            {
+                let timestamp_writes =
+                    queries
+                        .as_ref()
+                        .map(|(set, _, _)| wgpu::ComputePassTimestampWrites {
+                            query_set: set,
+                            beginning_of_pass_write_index: Some(0),
+                            end_of_pass_write_index: Some(1),
+                        });
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(self.label),
+                    timestamp_writes,
+                });
+                self.encode(&mut pass);
+            }
+            if let Some((set, resolve, read)) = &queries {
+                encoder.resolve_query_set(set, 0..2, resolve, 0);
+                encoder.copy_buffer_to_buffer(resolve, 0, read, 0, Some(16));
+                encoder.map_buffer_on_submit(read, wgpu::MapMode::Read, 0..16, |_| {});
+            }
+            encoder.finish()
+        })?;
+        Ok(Done {
+            gpu,
+            index,
+            submitted,
+            timestamps: queries.map(|(_, _, read)| read),
+        })
+    }
+
+    /// The recording as a command buffer, for a submission of the caller's.
+    ///
+    /// # Errors
+    /// `DeviceLost`.
+    pub fn finish(self) -> Result<wgpu::CommandBuffer> {
+        self.gpu.scoped(|| {
+            let mut encoder =
+                self.gpu
+                    .device()
+                    .create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                        label: Some(self.label),
+                    });
+            self.encode(
+                &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(self.label),
+                    timestamp_writes: None,
+                }),
+            );
+            encoder.finish()
+        })
+    }
+
+    /// Writes the recording into a compute pass of the caller's, between dispatches of their own. Pipeline, bind group 0 and
+    /// immediates are changed by it.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for dispatch in &self.dispatches {
+            pass.set_pipeline(&dispatch.pipeline.compute);
+            pass.set_bind_group(0, &dispatch.group, &[]);
+            if !dispatch.params.is_empty() {
+                pass.set_immediates(0, &dispatch.params);
+            }
+            let [x, y] = dispatch.grid;
+            pass.dispatch_workgroups(x, y, 1);
+        }
+    }
+
+    fn queries(&self) -> Result<(wgpu::QuerySet, wgpu::Buffer, wgpu::Buffer)> {
+        let descriptor = wgpu::QuerySetDescriptor {
+            label: Some("timestamps"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        };
+        let set = self
+            .gpu
+            .scoped(|| self.gpu.device().create_query_set(&descriptor))?;
+        let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        Ok((
+            set,
+            self.gpu
+                .create_buffer("timestamps", TIMESTAMP_BYTES, resolve, false)?,
+            self.gpu
+                .create_buffer("timestamps", TIMESTAMP_BYTES, read, false)?,
+        ))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        for buffer in self.scratch.drain(..) {
+            self.gpu.0.pool.give(&self.gpu, Use::Scratch, buffer);
+        }
+    }
+}
+
+impl Done {
+    /// Waits until the work is done, at most this long.
+    ///
+    /// # Errors
+    /// `Timeout`, `DeviceLost`.
+    pub fn wait(self, timeout: Duration) -> Result<Timing> {
+        self.gpu.poll(Some(self.index), timeout)?;
+        let wall = self.submitted.elapsed();
+        let device = self.timestamps.and_then(|buffer| {
+            let range = buffer.slice(..16).get_mapped_range().ok()?;
+            let ticks: [u64; 2] = bytemuck::pod_read_unaligned(range.get(..16)?);
+            let ns = ticks[1].saturating_sub(ticks[0]) as f64
+                * f64::from(self.gpu.queue().get_timestamp_period());
+            Some(Duration::from_nanos(ns as u64))
+        });
+        Ok(Timing { wall, device })
+    }
+}
+
+fn bind_group(
+    gpu: &Gpu,
+    pipeline: &Pipeline,
+    step: &Step,
+    views: &[View<'_>],
+) -> Result<wgpu::BindGroup> {
+    if !step
+        .bind
+        .iter()
+        .map(|bind| bind.write)
+        .eq(pipeline.writable.iter().copied())
+    {
+        return Err(Error::Gpu {
+            message: format!(
+                "the plan's bindings differ from those of {}",
+                step.kernel.label()
+            ),
+        });
+    }
+    let entries: Vec<_> = (0..)
+        .zip(views.iter().zip(&step.bind))
+        .map(|(binding, (view, bind))| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: view.buffer,
+                offset: view.offset + bind.bytes.start,
+                size: wgpu::BufferSize::new(bind.bytes.end - bind.bytes.start),
+            }),
+        })
+        .collect();
+    let device = gpu.device();
+    gpu.scoped(|| {
+        device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.layout,
+            entries: &entries,
+        })
+    })
+}
+
+/// A linear number of workgroups as a grid; the kernel recovers the index as `y * x_count + x` and ignores the surplus.
+fn fold(groups: u64, per_dim: u32) -> [u32; 2] {
+    let rows = groups.div_ceil(u64::from(per_dim)).max(1);
+    let columns = groups.div_ceil(rows);
+    // Both fit: `Plan::check` bounds the groups by the square of the limit.
+    [columns as u32, rows as u32]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fold;
+
+    #[test]
+    fn folded_grids_cover_all_groups_with_less_than_one_row_to_spare() {
+        for groups in [0, 1, 65_535, 65_536, 70_000, 131_071, 10_000_019] {
+            let [x, y] = fold(groups, 65_535);
+            let covered = u64::from(x) * u64::from(y);
+            assert!(
+                covered >= groups && covered - groups < u64::from(y).max(1) && x <= 65_535,
+                "{groups}: {x} x {y}"
+            );
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Linear attention: a causal attention whose cost is linear in the number of tokens.
+//!
+//! ```text
+//! S_t = exp(g) S_{t-1} + k_t v_tᵀ        o_t = scale · S_tᵀ q_t
+//! ```
+//!
+//! [`forward`] runs whole sequences, [`step`] continues one token by token from a carried state, [`cpu::forward`] is the f64
+//! reference of both. Plain linear attention, Lightning Attention and RetNet's retention are builders of [`Options`]; decay
+//! tables have names ([`slopes_opennlplab`], [`slopes_minimax`], [`slopes_transnormer`], [`log_decay_retention`]) and none is
+//! a default.
+
+//#[cfg(feature = "cli")]
+//pub(crate) mod cases;
+pub mod cpu;
+mod forward;
+mod kernels;
+pub mod plan;
+mod shape;
+mod slopes;
+pub mod tiles;
+mod window;
+
+pub use forward::{Inputs, forward, record, record_step, step};
+pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
+pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -1,0 +1,209 @@
+//! A plan is the whole of what an operator will do on a device, as plain data.
+//!
+//! Planners are pure functions of a shape, options and [`Caps`]; they are tested on invented devices. One
+//! interpreter, [`Pass::run`](crate::gpu::Pass::run), turns any plan into commands.
+
+use std::{ops::Range, sync::Arc};
+
+use crate::{
+    Error, Result,
+    gpu::{Caps, Kernel},
+};
+
+/// Where a binding of a step gets its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Slot {
+    /// The n-th input view handed to the pass.
+    Input(u8),
+    /// The n-th output view; a plan may also read it, for state updated in place.
+    Output(u8),
+    /// The n-th temporary of the plan, undefined until a step writes it.
+    Scratch(u8),
+}
+
+/// One binding of a step: a range of bytes of a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bind {
+    /// The buffer.
+    pub slot: Slot,
+    /// The bytes the kernel may touch; the start is a multiple of the device's offset alignment.
+    pub bytes: Range<u64>,
+    /// Whether the kernel writes through this binding.
+    pub write: bool,
+}
+
+/// One dispatch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The kernel to run.
+    pub kernel: Arc<Kernel>,
+    /// Its bindings, in the order of the shader's binding numbers.
+    pub bind: Vec<Bind>,
+    /// Its immediate parameters, in the layout of the shader's `Params`.
+    pub params: Vec<u8>,
+    /// The number of workgroups; folded into two dimensions where one does not suffice.
+    pub groups: u64,
+    /// How long the step may take on a device of the presumed rate; submissions are cut by it.
+    pub predicted_ms: f64,
+}
+
+/// The arithmetic and traffic a plan is credited with: what the operator needs, not what a variant happens to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Floating-point operations; a multiply-add counts two.
+    pub flops: f64,
+    /// 32-bit population counts.
+    pub popcounts: f64,
+    /// Bytes of every input read once and every output written once.
+    pub bytes: f64,
+}
+
+/// A finished plan: steps, temporaries and the work they amount to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The operator's name in case files.
+    pub op: &'static str,
+    /// The variant chosen, for people.
+    pub label: String,
+    /// The dispatches, in order.
+    pub steps: Vec<Step>,
+    /// Sizes in bytes of the temporaries.
+    pub scratch: Vec<u64>,
+    /// What the whole plan amounts to.
+    pub work: Work,
+}
+
+impl Plan {
+    /// Device memory beyond inputs and outputs.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch.iter().sum()
+    }
+
+    /// Checks every step against the limits of a device: what wgpu would refuse, and what it would not notice.
+    ///
+    /// # Errors
+    /// `Limit` when the device or the scratch budget is too small; `Gpu` when the plan contradicts itself.
+    pub fn check(&self, caps: &Caps) -> Result<()> {
+        let limit = |what: &str, needed: u64, available: u64, remedy: &'static str| {
+            let what = format!("{} ({what})", self.label);
+            if needed > available {
+                Err(Error::Limit {
+                    what,
+                    needed,
+                    available,
+                    remedy,
+                })
+            } else {
+                Ok(())
+            }
+        };
+        let bug = |message: String| {
+            Err(Error::Gpu {
+                message: format!("{}: {message}", self.label),
+            })
+        };
+        limit(
+            "bytes of scratch in all",
+            self.scratch_bytes(),
+            caps.scratch_bytes,
+            "raise `Select::scratch_bytes` or cut the batch",
+        )?;
+        for bytes in &self.scratch {
+            limit(
+                "bytes in one buffer",
+                *bytes,
+                caps.buffer_bytes,
+                "cut the batch",
+            )?;
+        }
+        for step in &self.steps {
+            let kernel = &step.kernel;
+            let size = kernel.workgroup.iter().map(|n| u64::from(*n)).product();
+            limit(
+                "invocations in a workgroup",
+                size,
+                caps.invocations.into(),
+                "use another device",
+            )?;
+            limit(
+                "bytes of workgroup memory",
+                kernel.workgroup_bytes.into(),
+                caps.workgroup_bytes.into(),
+                "use another device",
+            )?;
+            limit(
+                "storage buffers",
+                step.bind.len() as u64,
+                caps.storage_buffers.into(),
+                "use another device",
+            )?;
+            limit(
+                "bytes of parameters",
+                step.params.len() as u64,
+                caps.immediate_bytes.into(),
+                "use another device",
+            )?;
+            let per_dim = u64::from(caps.groups_per_dim);
+            limit(
+                "workgroups",
+                step.groups,
+                per_dim * per_dim,
+                "cut the batch",
+            )?;
+            if !caps.supports(&kernel.needs) {
+                return Err(Error::Unsupported {
+                    op: self.op,
+                    what: format!("{} on {}", kernel.label(), caps.name),
+                });
+            }
+            for bind in &step.bind {
+                let bytes = &bind.bytes;
+                if bytes.start >= bytes.end
+                    || bytes.start % u64::from(caps.offset_align) != 0
+                    || bytes.end % 4 != 0
+                {
+                    return bug(format!(
+                        "{} binds {:?} at bytes {bytes:?}",
+                        kernel.label(),
+                        bind.slot
+                    ));
+                }
+                limit(
+                    "bytes in one binding",
+                    bytes.end - bytes.start,
+                    caps.binding_bytes,
+                    "cut the batch",
+                )?;
+                if let Slot::Scratch(n) = bind.slot
+                    && self
+                        .scratch
+                        .get(usize::from(n))
+                        .is_none_or(|size| *size < bytes.end)
+                {
+                    return bug(format!(
+                        "{} binds past the end of scratch {n}",
+                        kernel.label()
+                    ));
+                }
+                if bind.write
+                    && step
+                        .bind
+                        .iter()
+                        .filter(|other| other.slot == bind.slot)
+                        .count()
+                        > 1
+                {
+                    return bug(format!(
+                        "{} binds {:?} twice and writes it",
+                        kernel.label(),
+                        bind.slot
+                    ));
+                }
+                if bind.write && matches!(bind.slot, Slot::Input(_)) {
+                    return bug(format!("{} writes {:?}", kernel.label(), bind.slot));
+                }
+            }
+        }
+        Ok(())
+    }
+}
