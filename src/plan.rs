@@ -37,7 +37,8 @@ pub struct Bind {
 pub struct Step {
     /// The kernel to run.
     pub kernel: Arc<Kernel>,
-    /// Its bindings, in the order of the shader's binding numbers.
+    /// Its bindings, in ascending order of the shader's binding numbers, which may have gaps: options that add a buffer are parts
+    /// with a number of their own.
     pub bind: Vec<Bind>,
     /// Its immediate parameters, in the layout of the shader's `Params`.
     pub params: Vec<u8>,

@@ -1,6 +1,9 @@
 // How rows are read and written when their width is not a multiple of four: element by element.
 // `at` counts elements; `left` is how many of the row's elements start there, at least 1. Outputs are f32: two
 // invocations must not write halves of one word.
+// Whether every width is a multiple of four.
+const WHOLE: bool = false;
+
 alias Cell = One;
 alias OutCell = f32;
 alias StateCell = f32;

@@ -1,5 +1,8 @@
 // How rows are read and written when their width is a multiple of four: one vector at a time.
 // `at` counts elements; `left` is how many of the row's elements start there, at least 1.
+// Whether every width is a multiple of four.
+const WHOLE: bool = true;
+
 alias Cell = Vec;
 alias OutCell = Vec;
 alias StateCell = vec4f;

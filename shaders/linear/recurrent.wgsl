@@ -43,21 +43,20 @@ var<immediate> p: Params;
 
 var<workgroup> partial: array<vec4f, TOKENS * LANES * ROW_GROUPS>;
 
-// `row` is the row of token 0 in units of a token's width; past the end of the sequence a load gives zero.
+// `row` is the row of token 0 in units of a token's width. Past the end of the sequence keys and queries repeat the last
+// token's: values are zero there and nothing is written.
 fn load_q(row: u32, t: u32, r: u32) -> vec4f {
-    let live = t < p.tokens;
-    let at = p.q_offset + select(row, row + t * p.token_stride, live) * p.key + 4u * r;
+    let at = p.q_offset + (row + min(t, p.tokens - 1u) * p.token_stride) * p.key + 4u * r;
     let left = p.key - 4u * r;
     let c = cells(at, left);
-    return select(vec4f(), gather(at, left, q[c.x], q[c.y], q[c.z], q[c.w]), live);
+    return gather(at, left, q[c.x], q[c.y], q[c.z], q[c.w]);
 }
 
 fn load_k(row: u32, t: u32, r: u32) -> vec4f {
-    let live = t < p.tokens;
-    let at = p.k_offset + select(row, row + t * p.token_stride, live) * p.key + 4u * r;
+    let at = p.k_offset + (row + min(t, p.tokens - 1u) * p.token_stride) * p.key + 4u * r;
     let left = p.key - 4u * r;
     let c = cells(at, left);
-    return select(vec4f(), gather(at, left, k[c.x], k[c.y], k[c.z], k[c.w]), live);
+    return gather(at, left, k[c.x], k[c.y], k[c.z], k[c.w]);
 }
 
 fn load_v(row: u32, t: u32, column: u32) -> vec4f {
@@ -96,58 +95,57 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let column = (slice * LANES + local.x) * 4u;
     let live = column < p.value;
     let left = select(1u, p.value - column, live);
-    let decay = exp(log_decay_of(head % p.heads));
+    let decay = fade(log_decay_of(head % p.heads));
     let begin = segment * p.segment_tokens;
     let end = min(begin + p.segment_tokens, p.tokens);
     let rows = (p.key + 3u) / 4u;
     let state_at = (head * p.segments + segment) * p.key * p.value + select(0u, column, live);
 
+    if (!RESUMES && live) {
+        // Each invocation writes the rows that it reads below.
+        for (var r = local.y; r < rows; r += ROW_GROUPS) {
+            for (var i = 4u * r; i < min(4u * r + 4u, p.key); i++) {
+                put_state(state_at + i * p.value, left, start_state(state_at + i * p.value, left));
+            }
+        }
+    }
     for (var first = begin; first < end; first += TOKENS) {
         var value: array<vec4f, TOKENS>;
         var out: array<vec4f, TOKENS>;
-        var kept: array<f32, TOKENS>;
+        var fades: array<Fade, TOKENS>;
         for (var t = 0u; t < TOKENS; t++) {
             value[t] = load_v(row, first + t, column);
             out[t] = vec4f();
-            kept[t] = select(1.0, decay, first + t < end);
+            // A token past the end leaves the state as it is.
+            let inside = first + t < end;
+            fades[t] = Fade(select(1.0, decay.keep, inside), select(0.0, decay.change, inside));
         }
         for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
             let held = hold_rows(local.x, row, first, r);
             let at = vec4u(state_at) + min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
-            var s0: vec4f;
-            var s1: vec4f;
-            var s2: vec4f;
-            var s3: vec4f;
-            if (first == begin) {
-                s0 = start_state(at.x, left);
-                s1 = start_state(at.y, left);
-                s2 = start_state(at.z, left);
-                s3 = start_state(at.w, left);
-            } else {
-                s0 = load_state(at.x, left);
-                s1 = load_state(at.y, left);
-                s2 = load_state(at.z, left);
-                s3 = load_state(at.w, left);
-            }
+            var s0 = load_state(at.x, left);
+            var s1 = load_state(at.y, left);
+            var s2 = load_state(at.z, left);
+            var s3 = load_state(at.w, left);
             for (var t = 0u; t < TOKENS; t++) {
                 let kt = key_row(held, t);
                 let qt = query_row(held, t);
                 let vt = value[t];
-                s0 = fma(vec4f(kt.x), vt, s0 * kept[t]);
-                s1 = fma(vec4f(kt.y), vt, s1 * kept[t]);
-                s2 = fma(vec4f(kt.z), vt, s2 * kept[t]);
-                s3 = fma(vec4f(kt.w), vt, s3 * kept[t]);
+                s0 = fma(vec4f(kt.x), vt, faded(fades[t], s0));
+                s1 = fma(vec4f(kt.y), vt, faded(fades[t], s1));
+                s2 = fma(vec4f(kt.z), vt, faded(fades[t], s2));
+                s3 = fma(vec4f(kt.w), vt, faded(fades[t], s3));
                 out[t] = fma(vec4f(qt.x), s0, fma(vec4f(qt.y), s1, fma(vec4f(qt.z), s2, fma(vec4f(qt.w), s3, out[t]))));
             }
             if (live) {
                 put_state(at.x, left, s0);
-                if (4u * r + 1u < p.key) {
+                if (WHOLE || 4u * r + 1u < p.key) {
                     put_state(at.y, left, s1);
                 }
-                if (4u * r + 2u < p.key) {
+                if (WHOLE || 4u * r + 2u < p.key) {
                     put_state(at.z, left, s2);
                 }
-                if (4u * r + 3u < p.key) {
+                if (WHOLE || 4u * r + 3u < p.key) {
                     put_state(at.w, left, s3);
                 }
             }

@@ -18,6 +18,6 @@ fn query_row(rows: Rows, t: u32) -> vec4f {
 }
 
 // The first row of a set of lanes.
-fn first_row(set: u32) -> u32 {
-    return set;
+fn first_row(row_group: u32) -> u32 {
+    return row_group;
 }

@@ -25,6 +25,6 @@ fn query_row(rows: Rows, t: u32) -> vec4f {
 }
 
 // One set of lanes has all rows.
-fn first_row(set: u32) -> u32 {
+fn first_row(row_group: u32) -> u32 {
     return 0u;
 }

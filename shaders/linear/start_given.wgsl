@@ -6,3 +6,5 @@ fn start_state(at: u32, left: u32) -> vec4f {
     let c = state_cells(p.start_offset + at, left);
     return gather_state(left, start[c.x], start[c.y], start[c.z], start[c.w]);
 }
+
+const RESUMES: bool = false;

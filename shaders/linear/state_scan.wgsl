@@ -2,8 +2,7 @@
 //
 //   start_0 = the initial state      start_{n+1} = exp(a_n) start_n + X_n      a_n = segment_tokens * g
 //
-// An invocation owns 4 columns of one row of one head. exp(a) S is S + expm1(a) S: a rounded factor close to 1 would be a
-// bias repeated at every segment.
+// An invocation owns 4 columns of one row of one head.
 //
 // 0 states: array<StateCell>, states[states_offset + ((head*segments + segment)*K + k)*V + v]: X on entry, start on return
 // 4 state: array<StateCell>, state[state_offset + (head*K + k)*V + v]: the final state
@@ -42,7 +41,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         let left = p.value - column;
         let home = (head * p.key + row % p.key) * p.value + column;
         let g = log_decay_of(head % p.heads);
-        let factor = expm1(g * f32(p.segment_tokens));
         var s = start_state(home, left);
         for (var segment = 0u; segment < p.segments; segment++) {
             let at = ((head * p.segments + segment) * p.key + row % p.key) * p.value + column;
@@ -50,7 +48,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             for (var i = 0u; i < min(PARTS, left); i++) {
                 states[(p.states_offset + at + i) >> PART_SHIFT] = state_part(s, i);
             }
-            s += fma(vec4f(select(factor, expm1(g * f32(p.last_tokens)), segment + 1u == p.segments)), s, x);
+            let tokens = select(p.segment_tokens, p.last_tokens, segment + 1u == p.segments);
+            s = faded(fade(g * f32(tokens)), s) + x;
         }
         for (var i = 0u; i < min(PARTS, left); i++) {
             state[(p.state_offset + home + i) >> PART_SHIFT] = state_part(s, i);

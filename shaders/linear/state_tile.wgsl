@@ -87,9 +87,9 @@ fn stage_slab(here: Place, first: u32, n: u32, lid: u32) {
 }
 
 fn decay_state(here: Place, first: u32) {
-    let factor = vec4f(expm1(here.log_decay * f32(min(CHUNK, here.end - first))));
+    let f = fade(here.log_decay * f32(min(CHUNK, here.end - first)));
     for (var i = 0u; i < S_ROWS; i++) {
-        s[i] = fma(factor, s[i], s[i]);
+        s[i] = faded(f, s[i]);
     }
 }
 

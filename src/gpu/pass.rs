@@ -285,7 +285,7 @@ fn bind_group(
         .bind
         .iter()
         .map(|bind| bind.write)
-        .eq(pipeline.writable.iter().copied())
+        .eq(pipeline.bindings.iter().map(|(_, write)| *write))
     {
         return Err(Error::Gpu {
             message: format!(
@@ -294,10 +294,12 @@ fn bind_group(
             ),
         });
     }
-    let entries: Vec<_> = (0..)
-        .zip(views.iter().zip(&step.bind))
-        .map(|(binding, (view, bind))| wgpu::BindGroupEntry {
-            binding,
+    let entries: Vec<_> = views
+        .iter()
+        .zip(&step.bind)
+        .zip(&pipeline.bindings)
+        .map(|((view, bind), (binding, _))| wgpu::BindGroupEntry {
+            binding: *binding,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: view.buffer,
                 offset: view.offset + bind.bytes.start,

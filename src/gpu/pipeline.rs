@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub(super) struct Pipeline {
     pub compute: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
-    pub writable: Vec<bool>,
+    pub bindings: Vec<(u32, bool)>,
 }
 
 type Cell = Arc<OnceLock<Result<Arc<Pipeline>>>>;
@@ -50,10 +50,11 @@ fn compile(gpu: &Gpu, kernel: &Kernel, checked: bool) -> Result<Pipeline> {
     let reflection = reflect(kernel)?;
     let label = kernel.label();
     let device = gpu.device();
-    let entries: Vec<_> = (0..)
-        .zip(&reflection.writable)
+    let entries: Vec<_> = reflection
+        .bindings
+        .iter()
         .map(|(binding, write)| wgpu::BindGroupLayoutEntry {
-            binding,
+            binding: *binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
                 ty: wgpu::BufferBindingType::Storage { read_only: !write },
@@ -107,7 +108,7 @@ fn compile(gpu: &Gpu, kernel: &Kernel, checked: bool) -> Result<Pipeline> {
         Ok((compute, layout)) => Ok(Pipeline {
             compute,
             layout,
-            writable: reflection.writable,
+            bindings: reflection.bindings,
         }),
         Err(Error::Gpu { message }) => Err(Error::Shader {
             kernel: label,

@@ -11,8 +11,8 @@ pub struct Reflection {
     pub source: String,
     /// The parsed module, not validated.
     pub module: Module,
-    /// For each binding of group 0, whether the kernel may write it.
-    pub writable: Vec<bool>,
+    /// The bindings of group 0 by number, which may have gaps, and whether the kernel may write each.
+    pub bindings: Vec<(u32, bool)>,
     /// Bytes of immediates.
     pub immediate_bytes: u32,
 }
@@ -20,7 +20,7 @@ pub struct Reflection {
 /// Parses a kernel and holds it against its own description.
 ///
 /// # Errors
-/// `Shader` when the text does not parse, bindings are not numbered 0, 1, … in group 0, or the parameters, workgroup size
+/// `Shader` when the text does not parse, a buffer is outside group 0 or shares a binding, or the parameters, workgroup size
 /// or workgroup memory differ from what the kernel declares.
 pub fn reflect(kernel: &Kernel) -> Result<Reflection> {
     let wrong = |message: String| Error::Shader {
@@ -59,11 +59,10 @@ pub fn reflect(kernel: &Kernel) -> Result<Reflection> {
     }
     bindings.sort_unstable();
     if bindings
-        .iter()
-        .zip(0..)
-        .any(|((number, _), expected)| *number != expected)
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a.0 == b.0))
     {
-        return Err(wrong("bindings are not numbered 0, 1, …".into()));
+        return Err(wrong("two buffers share a binding".into()));
     }
     if workgroup_bytes != kernel.workgroup_bytes {
         return Err(wrong(format!(
@@ -80,11 +79,10 @@ pub fn reflect(kernel: &Kernel) -> Result<Reflection> {
             )));
         }
     }
-    let writable = bindings.into_iter().map(|(_, write)| write).collect();
     Ok(Reflection {
         source,
         module,
-        writable,
+        bindings,
         immediate_bytes,
     })
 }

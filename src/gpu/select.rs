@@ -210,7 +210,7 @@ fn read(
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let (fill, gflops) = match (class, info.device_type) {
-        (Class::Cpu, _) => (cores, 2.0 * f64::from(cores)),
+        (Class::Cpu, _) => (cores, 8.0 * f64::from(cores)),
         (_, wgpu::DeviceType::DiscreteGpu) => (256, 1000.0),
         (_, wgpu::DeviceType::IntegratedGpu) => (64, 200.0),
         _ => (64, 50.0),

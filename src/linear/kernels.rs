@@ -144,7 +144,7 @@ pub(super) fn chunk(tile: &ChunkTile, access: Access, decay: bool, start: Start)
     let parts = [
         part!("linear/chunk.wgsl"),
         part!("linear/state_tile.wgsl"),
-        part!("common/expm1.wgsl"),
+        part!("common/fade.wgsl"),
     ];
     Arc::new(Kernel {
         name: "linear/chunk",
@@ -165,7 +165,7 @@ pub(super) fn local_state(tile: &ChunkTile, access: Access, decay: bool) -> Arc<
     let parts = [
         part!("linear/local_state.wgsl"),
         part!("linear/state_tile.wgsl"),
-        part!("common/expm1.wgsl"),
+        part!("common/fade.wgsl"),
     ];
     Arc::new(Kernel {
         name: "linear/local_state",
@@ -188,7 +188,7 @@ pub(super) fn state_scan(vectors: bool, decay: bool, start: Start) -> Arc<Kernel
         native: true,
         vectors,
     };
-    let parts = [part!("linear/state_scan.wgsl"), part!("common/expm1.wgsl")];
+    let parts = [part!("linear/state_scan.wgsl"), part!("common/fade.wgsl")];
     Arc::new(Kernel {
         name: "linear/state_scan",
         parts: parts
@@ -217,11 +217,15 @@ pub(super) fn recurrent(
     };
     Arc::new(Kernel {
         name: "linear/recurrent",
-        parts: [part!("linear/recurrent.wgsl"), rows]
-            .into_iter()
-            .chain(access.parts())
-            .chain(options(decay, Some(start)))
-            .collect(),
+        parts: [
+            part!("linear/recurrent.wgsl"),
+            rows,
+            part!("common/fade.wgsl"),
+        ]
+        .into_iter()
+        .chain(access.parts())
+        .chain(options(decay, Some(start)))
+        .collect(),
         spec: tile.spec(),
         needs: Needs {
             subgroup: tile.subgroup,
