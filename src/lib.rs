@@ -10,6 +10,8 @@
     )
 )]
 
+#[cfg(feature = "cli")]
+pub mod case;
 mod error;
 pub mod gpu;
 pub mod linear;

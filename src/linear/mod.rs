@@ -9,8 +9,8 @@
 //! tables have names ([`slopes_opennlplab`], [`slopes_minimax`], [`slopes_transnormer`], [`log_decay_retention`]) and none is
 //! a default.
 
-//#[cfg(feature = "cli")]
-//pub(crate) mod cases;
+#[cfg(feature = "cli")]
+pub(crate) mod cases;
 pub mod cpu;
 mod forward;
 mod kernels;

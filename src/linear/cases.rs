@@ -1,0 +1,621 @@
+//! `linear_attention` as the program, the tests and the benches see it.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Decay, Form, Layout, Options, Shape, cpu, log_decay_retention,
+    plan::{self, States},
+    slopes_opennlplab,
+};
+use crate::{
+    Error,
+    case::{Array, Case, Failure, Op, Output, Problem, Reference},
+    gpu::{Caps, Class, Dtype},
+    plan::Plan,
+};
+
+/// The operator's entry in the table.
+pub(crate) const OP: Op = Op {
+    name: plan::OP,
+    bind,
+    builtin,
+    benches,
+};
+
+struct LinearAttention {
+    shape: Shape,
+    options: Options,
+    step: bool,
+    inputs: Vec<Array>,
+    initial_state: Option<Array>,
+    has_gradients: bool,
+}
+
+fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
+    let text = |name: &str, default: &'static str| match case.params.get(name) {
+        None => Ok(default.to_owned()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(case.wrong(format!("parameter {name} must be text, got {other}"))),
+    };
+    let flag = |name: &str, default: bool| match case.params.get(name) {
+        None => Ok(default),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(case.wrong(format!(
+            "parameter {name} must be true or false, got {other}"
+        ))),
+    };
+    let layout = match text("layout", "")?.as_str() {
+        "bthd" => Layout::Bthd,
+        "bhtd" => Layout::Bhtd,
+        other => {
+            return Err(case.wrong(format!(
+                "parameter layout must be bthd or bhtd, got \"{other}\""
+            )));
+        }
+    };
+    let scale = match case
+        .params
+        .get("scale")
+        .and_then(Value::as_f64)
+        .filter(|scale| scale.is_finite())
+    {
+        Some(scale) => scale as f32,
+        None => return Err(case.wrong("parameter scale must be a finite number")),
+    };
+    for (on, what) in [
+        (!flag("causal", true)?, "the non-causal form"),
+        (flag("normalize", false)?, "the normaliser"),
+        (
+            text("feature_map", "identity")? != "identity",
+            "a feature map",
+        ),
+        (case.inputs.contains_key("beta"), "the delta rule (beta)"),
+        (
+            case.inputs.contains_key("cu_seqlens"),
+            "a batch of packed sequences (cu_seqlens)",
+        ),
+    ] {
+        if on {
+            return Err(case.unavailable(format!("{what} of linear_attention"), " yet"));
+        }
+    }
+
+    let (q, k, v) = (
+        with_batch(case.input("q")?),
+        with_batch(case.input("k")?),
+        with_batch(case.input("v")?),
+    );
+    let dims = |array: &Array| match (layout, array.shape.as_slice()) {
+        (Layout::Bthd, &[b, t, h, w]) | (Layout::Bhtd, &[b, h, t, w]) => Some([b, t, h, w]),
+        _ => None,
+    };
+    let axes = match layout {
+        Layout::Bthd => "[batch, tokens, heads, width]",
+        Layout::Bhtd => "[batch, heads, tokens, width]",
+    };
+    let Some([batch, tokens, heads, key]) = dims(&q) else {
+        return Err(case.wrong(format!("tensor q must be {axes}, got {:?}", q.shape)));
+    };
+    if let Some([_, _, kv_heads, _]) = dims(&k)
+        && kv_heads != heads
+    {
+        return Err(case.unavailable(
+            "fewer key and value heads than query heads in linear_attention",
+            " yet",
+        ));
+    }
+    let value = match dims(&v) {
+        Some([b, t, h, value]) if [b, t, h] == [batch, tokens, heads] => value,
+        _ => {
+            return Err(case.wrong(format!(
+                "tensor v must be {axes} with the sizes of q but the last, got {:?}",
+                v.shape
+            )));
+        }
+    };
+    if k.shape != q.shape {
+        return Err(case.wrong(format!(
+            "tensor k must have the shape of q, {:?}, got {:?}",
+            q.shape, k.shape
+        )));
+    }
+    if k.dtype != q.dtype || v.dtype != q.dtype {
+        return Err(case.wrong(format!(
+            "tensors q, k and v must have one type, got {:?}, {:?} and {:?}",
+            q, k, v
+        )));
+    }
+
+    let given = match (case.params.get("log_decay"), case.inputs.get("log_decay")) {
+        (Some(list), _) => {
+            let numbers: Option<Vec<f32>> = list
+                .as_array()
+                .and_then(|list| list.iter().map(|x| Some(x.as_f64()? as f32)).collect());
+            let numbers = numbers
+                .ok_or_else(|| case.wrong("parameter log_decay must be a list of numbers"))?;
+            Some(Array::f32(&[numbers.len()], &numbers))
+        }
+        (None, tensor) => tensor.cloned(),
+    };
+    let decay = match text("decay", if given.is_some() { "head" } else { "none" })?.as_str() {
+        "none" => Decay::None,
+        "head" => Decay::Head,
+        other @ ("token" | "channel") => {
+            return Err(case.unavailable(format!("decay {other} of linear_attention"), " yet"));
+        }
+        other => {
+            return Err(case.wrong(format!(
+                "parameter decay must be none or head, got \"{other}\""
+            )));
+        }
+    };
+    let mut inputs = vec![q, k, v];
+    if decay == Decay::Head {
+        let log_decay = given.ok_or_else(|| {
+            case.wrong("decay head needs a tensor or parameter log_decay with a number per head")
+        })?;
+        if log_decay.dtype != Dtype::F32 || log_decay.shape != [heads] {
+            return Err(case.wrong(format!(
+                "tensor log_decay must be f32 [{heads}], got {log_decay:?}"
+            )));
+        }
+        if let Some(positive) = log_decay
+            .values()
+            .into_iter()
+            .find(|g| g.is_nan() || *g > 0.0)
+        {
+            return Err(case.wrong(format!("log_decay must be at most 0, got {positive}")));
+        }
+        inputs.push(log_decay);
+    }
+    let initial_state = case.inputs.get("initial_state").cloned();
+    if let Some(state) = &initial_state
+        && (state.dtype != Dtype::F32 || state.shape != [batch, heads, key, value])
+    {
+        return Err(case.wrong(format!(
+            "tensor initial_state must be f32 [{batch}, {heads}, {key}, {value}], got {state:?}"
+        )));
+    }
+    let step = flag("step", false)?;
+    if step && initial_state.is_none() {
+        return Err(case.wrong("a step needs the tensor initial_state"));
+    }
+    let shape = Shape {
+        batch,
+        tokens,
+        heads,
+        key,
+        value,
+        layout,
+        dtype: inputs.first().map_or(Dtype::F32, |q| q.dtype),
+    };
+    let options = Options {
+        decay,
+        scale,
+        form: Form::Auto,
+    };
+    shape.check(plan::OP)?;
+    Ok(Box::new(LinearAttention {
+        shape,
+        options,
+        step,
+        inputs,
+        initial_state,
+        has_gradients: !case.grad_outputs.is_empty(),
+    }))
+}
+
+/// `[heads, tokens, width]` is a batch of one.
+fn with_batch(array: &Array) -> Array {
+    let mut array = array.clone();
+    if array.shape.len() == 3 {
+        array.shape.insert(0, 1);
+    }
+    array
+}
+
+impl LinearAttention {
+    fn axes(&self, width: usize) -> Vec<usize> {
+        let Shape {
+            batch,
+            tokens,
+            heads,
+            ..
+        } = self.shape;
+        match self.shape.layout {
+            Layout::Bthd => vec![batch, tokens, heads, width],
+            Layout::Bhtd => vec![batch, heads, tokens, width],
+        }
+    }
+
+    /// The most negative exponent that an `exp` here can take without its result vanishing.
+    fn steepest(&self) -> f64 {
+        let decays = self.inputs.get(3).map(Array::values).unwrap_or_default();
+        decays
+            .into_iter()
+            .fold(0.0f64, |most, g| most.max((-64.0 * g).min(88.0)))
+    }
+}
+
+impl Problem for LinearAttention {
+    fn inputs(&self) -> Vec<&Array> {
+        let state = self.initial_state.as_ref().filter(|_| !self.step);
+        self.inputs.iter().chain(state).collect()
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        let Shape {
+            batch,
+            tokens,
+            heads,
+            key,
+            value,
+            dtype,
+            ..
+        } = self.shape;
+        let (ratio, unit) = match dtype {
+            Dtype::F16 => (1e-3, 2f64.powi(-11)),
+            Dtype::Bf16 => (4e-3, 2f64.powi(-8)),
+            _ => (5e-6, 0.0),
+        };
+        // 8 units of f32 for sums that grow like the root of their length, and WebGPU's allowance for `exp`.
+        let chunk = 64.0;
+        let sums = 8.0 * 2f64.powi(-24) * (key as f64 + chunk + tokens as f64 / chunk).sqrt();
+        let per_magnitude = sums + (3.0 + 2.0 * self.steepest()) * 2f64.powi(-23);
+        vec![
+            Output {
+                name: "o",
+                dtype,
+                shape: self.axes(value),
+                ratio,
+                per_magnitude,
+                per_value: unit,
+            },
+            Output {
+                name: "final_state",
+                dtype: Dtype::F32,
+                shape: vec![batch, heads, key, value],
+                ratio: 5e-6,
+                per_magnitude,
+                per_value: 0.0,
+            },
+        ]
+    }
+
+    fn prefill(&self, output: usize) -> Option<&Array> {
+        self.initial_state
+            .as_ref()
+            .filter(|_| self.step && output == 1)
+    }
+
+    fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
+        let states = States {
+            initial: self.initial_state.is_some(),
+            last: true,
+        };
+        match (self.step, all) {
+            (true, _) => plan::step(&self.shape, &self.options, caps).map(|plan| vec![plan]),
+            (false, false) => {
+                plan::forward(&self.shape, &self.options, states, caps).map(|plan| vec![plan])
+            }
+            (false, true) => plan::variants(&self.shape, &self.options, states, caps),
+        }
+    }
+
+    fn reference(&self) -> Result<Vec<Reference>, Error> {
+        let values: Vec<_> = self.inputs.iter().map(Array::values).collect();
+        let [q, k, v, rest @ ..] = values.as_slice() else {
+            return Err(Error::Gpu {
+                message: "linear_attention was bound without q, k and v".into(),
+            });
+        };
+        let state = self.initial_state.as_ref().map(Array::values);
+        let out = cpu::forward(
+            &self.shape,
+            &self.options,
+            q,
+            k,
+            v,
+            rest.first().map(Vec::as_slice),
+            state.as_deref(),
+        )?;
+        Ok(vec![
+            Reference {
+                values: out.o,
+                magnitude: out.o_magnitude,
+            },
+            Reference {
+                values: out.final_state,
+                magnitude: out.state_magnitude,
+            },
+        ])
+    }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let Shape {
+            batch,
+            tokens,
+            heads,
+            key,
+            value,
+            ..
+        } = self.shape;
+        vec![
+            ("b", batch),
+            ("h", heads),
+            ("t", tokens),
+            ("k", key),
+            ("v", value),
+        ]
+    }
+
+    fn ignored(&self) -> Option<&'static str> {
+        self.has_gradients
+            .then_some("gradients are not available yet")
+    }
+}
+
+/// A case made from a formula: values in (-1, 1) from a linear congruential generator, keys scaled by K^(-1/2).
+struct Made {
+    name: String,
+    shape: Shape,
+    log_decay: Option<Vec<f32>>,
+    scale: f32,
+    initial_state: bool,
+    step: bool,
+    mean: f64,
+}
+
+impl Made {
+    fn new(name: &str, [batch, heads, tokens, key, value]: [usize; 5]) -> Made {
+        let shape = Shape {
+            batch,
+            tokens,
+            heads,
+            key,
+            value,
+            layout: Layout::Bthd,
+            dtype: Dtype::F32,
+        };
+        Made {
+            name: name.into(),
+            shape,
+            log_decay: None,
+            scale: 1.0,
+            initial_state: false,
+            step: false,
+            mean: 0.0,
+        }
+    }
+
+    /// Decays of Lightning Attention's first layer.
+    fn lightning(mut self) -> Made {
+        self.log_decay = slopes_opennlplab(self.shape.heads, 0, 12)
+            .ok()
+            .map(|slopes| slopes.iter().map(|slope| -slope).collect());
+        self
+    }
+
+    fn decay(mut self, log_decay: f32) -> Made {
+        self.log_decay = Some(vec![log_decay; self.shape.heads]);
+        self
+    }
+
+    fn dtype(mut self, dtype: Dtype) -> Made {
+        self.shape.dtype = dtype;
+        self
+    }
+
+    fn head_first(mut self) -> Made {
+        self.shape.layout = Layout::Bhtd;
+        self
+    }
+
+    fn with_state(mut self) -> Made {
+        self.initial_state = true;
+        self
+    }
+
+    fn case(self) -> Case {
+        let Shape {
+            batch,
+            tokens,
+            heads,
+            key,
+            value,
+            layout,
+            dtype,
+        } = self.shape;
+        let mut seed = self.name.bytes().fold(1u64, |seed, byte| {
+            seed.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let mut array = |dtype: Dtype, shape: &[usize], factor: f64| {
+            let mut next = || {
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (seed >> 40) as f64 / f64::from(1 << 23) - 1.0
+            };
+            let values: Vec<f64> = (0..shape.iter().product())
+                .map(|_| factor * (self.mean + next()))
+                .collect();
+            Array::rounded(dtype, shape, &values)
+        };
+        let axes = |width: usize| match layout {
+            Layout::Bthd => [batch, tokens, heads, width],
+            Layout::Bhtd => [batch, heads, tokens, width],
+        };
+        let mut inputs = std::collections::BTreeMap::new();
+        inputs.insert("q".into(), array(dtype, &axes(key), 1.0));
+        inputs.insert(
+            "k".into(),
+            array(dtype, &axes(key), (key as f64).powf(-0.5)),
+        );
+        inputs.insert("v".into(), array(dtype, &axes(value), 1.0));
+        if self.initial_state || self.step {
+            inputs.insert(
+                "initial_state".into(),
+                array(Dtype::F32, &[batch, heads, key, value], 1.0),
+            );
+        }
+        if let Some(log_decay) = &self.log_decay {
+            inputs.insert("log_decay".into(), Array::f32(&[heads], log_decay));
+        }
+        let params = json!({
+            "layout": layout.name(), "causal": true, "normalize": false, "scale": self.scale, "step": self.step,
+            "decay": if self.log_decay.is_some() { "head" } else { "none" },
+        });
+        Case {
+            name: self.name,
+            op: plan::OP.into(),
+            params: params.as_object().cloned().unwrap_or_else(Map::new),
+            source: "generated".into(),
+            inputs,
+            grad_outputs: Default::default(),
+            expected: Default::default(),
+            expected_grads: Default::default(),
+        }
+    }
+}
+
+fn builtin() -> Vec<Case> {
+    let mut retention = Made::new("retention", [1, 4, 129, 48, 64]);
+    retention.log_decay = Some(log_decay_retention(4));
+    retention.scale = 48f32.sqrt().recip();
+    let mut steep = Made::new("steep_ragged", [1, 8, 193, 32, 32]).with_state();
+    steep.log_decay = Some(vec![
+        -8.0,
+        -0.5,
+        -50.0,
+        f32::NEG_INFINITY,
+        -20.0,
+        -1e-6,
+        0.0,
+        -3.0,
+    ]);
+    let mut slow = Made::new("slow_decay_mean_one", [1, 1, 4096, 16, 16]).decay(-3e-6);
+    slow.mean = 1.0;
+    let mut step = Made::new("step_one_token", [2, 3, 1, 64, 64]).lightning();
+    step.step = true;
+    let mut steps = Made::new("step_five_tokens_odd", [1, 2, 5, 33, 10]).lightning();
+    steps.step = true;
+    let made = vec![
+        Made::new("plain", [2, 3, 96, 16, 24]),
+        Made::new("lightning", [2, 4, 130, 32, 32]).lightning(),
+        Made::new("lightning_head_first", [1, 6, 77, 16, 40])
+            .lightning()
+            .head_first()
+            .with_state(),
+        Made::new("lightning_f16", [1, 4, 200, 64, 64])
+            .lightning()
+            .dtype(Dtype::F16),
+        Made::new("lightning_bf16", [1, 2, 100, 64, 32])
+            .lightning()
+            .dtype(Dtype::Bf16)
+            .with_state(),
+        Made::new("odd_widths", [2, 2, 65, 33, 7])
+            .lightning()
+            .with_state(),
+        Made::new("odd_widths_f16", [1, 3, 67, 5, 9])
+            .lightning()
+            .dtype(Dtype::F16),
+        Made::new("odd_widths_bf16", [1, 1, 33, 7, 3])
+            .lightning()
+            .dtype(Dtype::Bf16),
+        Made::new("width_one", [1, 1, 65, 1, 1]).lightning(),
+        Made::new("one_token", [3, 2, 1, 20, 12])
+            .lightning()
+            .with_state(),
+        Made::new("no_tokens", [1, 2, 0, 8, 8])
+            .lightning()
+            .with_state(),
+        Made::new("no_tokens_no_state", [1, 2, 0, 8, 8]),
+        Made::new("no_batch", [0, 2, 5, 8, 8]).lightning(),
+        Made::new("wide_keys", [1, 1, 100, 512, 20]).lightning(),
+        Made::new("wide_values", [1, 1, 100, 40, 512])
+            .lightning()
+            .head_first(),
+        Made::new("key_256", [1, 2, 70, 256, 40]).lightning(),
+        Made::new("width_100", [1, 2, 150, 100, 60]).lightning(),
+        retention,
+        steep,
+        slow,
+        step,
+        steps,
+    ];
+    made.into_iter().map(Made::case).collect()
+}
+
+fn benches(class: Class) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let forward = |name: String, sizes: [usize; 5]| Made::new(&name, sizes).lightning();
+    for t in [512, 1024, 2048, 4096, 8192] {
+        cases.push(
+            forward(
+                format!("linear_attention/lightning_forward_h8_d64_t{t}"),
+                [1, 8, t, 64, 64],
+            )
+            .case(),
+        );
+    }
+    for t in [2048, 8192] {
+        cases.push(
+            forward(
+                format!("linear_attention/lightning_forward_f16_h8_d64_t{t}"),
+                [1, 8, t, 64, 64],
+            )
+            .dtype(Dtype::F16)
+            .case(),
+        );
+    }
+    cases.push(
+        forward(
+            "linear_attention/lightning_forward_bhtd_h8_d64_t2048".into(),
+            [1, 8, 2048, 64, 64],
+        )
+        .head_first()
+        .case(),
+    );
+    cases.push(
+        forward(
+            "linear_attention/lightning_forward_h1_d64_t16384".into(),
+            [1, 1, 16_384, 64, 64],
+        )
+        .case(),
+    );
+    cases.push(
+        Made::new(
+            "linear_attention/plain_forward_h8_d64_t2048",
+            [1, 8, 2048, 64, 64],
+        )
+        .case(),
+    );
+    for heads in [8, 64, 512] {
+        let mut step = forward(
+            format!("linear_attention/lightning_step_h{heads}_d64"),
+            [1, heads, 1, 64, 64],
+        );
+        step.step = true;
+        cases.push(step.case());
+    }
+    if class != Class::Cpu {
+        cases.push(
+            forward(
+                "linear_attention/lightning_forward_h64_d128_t8192".into(),
+                [1, 64, 8192, 128, 128],
+            )
+            .case(),
+        );
+        let f16 = |name: &str, sizes| {
+            forward(
+                format!("linear_attention/lightning_forward_f16_{name}"),
+                sizes,
+            )
+            .dtype(Dtype::F16)
+            .case()
+        };
+        cases.push(f16("h64_d128_t8192", [1, 64, 8192, 128, 128]));
+        cases.push(f16("h16_d64_t131072", [1, 16, 131_072, 64, 64]));
+    }
+    cases
+}
