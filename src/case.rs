@@ -48,6 +48,9 @@ pub enum Failure {
     /// A command's argument is wrong.
     #[error("{0}")]
     Usage(String),
+    /// Everything ran, and a result is beyond its tolerance.
+    #[error("{0}")]
+    Missed(String),
     /// The library refused.
     #[error(transparent)]
     Library(#[from] Error),
@@ -591,7 +594,7 @@ pub fn judge(output: &Output, got: &Array, values: &[f64], magnitude: Option<&[f
             };
         }
     }
-    let ratio = error.sqrt() / (norm.sqrt() + 1e-12 * (values.len() as f64).sqrt());
+    let ratio = error.sqrt() / (norm.sqrt() + 1e-12 * (values.len() as f64).sqrt().max(1.0));
     Verdict {
         ratio: if ratio.is_nan() { f64::INFINITY } else { ratio },
         bound: output.ratio,

@@ -1,1 +1,155 @@
-fn main() {}
+//! The program: arguments in, exit status out.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use subquad::{
+    Select,
+    case::Failure,
+    cli::{self, Device, apply, check, info},
+};
+
+/// Sub-quadratic operators on any GPU.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    choice: Choice,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Choice {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto, global = true)]
+    device: Device,
+    /// Part of the adapter's name (or WGPU_ADAPTER_NAME).
+    #[arg(long, global = true, value_name = "NAME")]
+    adapter: Option<String>,
+    /// Graphics API: vulkan, metal or dx12 (or WGPU_BACKEND).
+    #[arg(long, global = true)]
+    backend: Option<String>,
+    /// The longest to wait for the device, in seconds.
+    #[arg(long, global = true, default_value_t = 30.0, value_name = "SECONDS")]
+    timeout: f64,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists adapters, their limits and the kernel variants they enable.
+    Info {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs the operator named in a safetensors file and writes its outputs.
+    Apply {
+        /// The input: tensors `in.q`, … or `q`, …; metadata `op` and `params`.
+        input: PathBuf,
+        /// The output, a safetensors file with `out.*`.
+        #[arg(short, long)]
+        output: PathBuf,
+        /// The operator, where the metadata names none.
+        #[arg(long)]
+        op: Option<String>,
+        /// A parameter as key=value, overriding the metadata; values are JSON or text.
+        #[arg(long = "param", value_name = "KEY=VALUE")]
+        params: Vec<String>,
+        /// Skip the comparison with the CPU reference.
+        #[arg(long)]
+        no_verify: bool,
+    },
+    /// Compares case files, or the built-in cases, with their expected values.
+    Check {
+        /// Case files and folders of them.
+        paths: Vec<PathBuf>,
+        /// Only the planner's choice, not every plan.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("subquad: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Missed(_)) {
+                1
+            } else {
+                2
+            })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let select = select(&cli.choice)?;
+    let device = cli.choice.device;
+    match cli.command {
+        Command::Info { json } => info::info(&select, json),
+        Command::Apply {
+            input,
+            output,
+            op,
+            params,
+            no_verify,
+        } => {
+            let params = params
+                .iter()
+                .map(|text| apply::param(text))
+                .collect::<Result<_, _>>()?;
+            let gpu = cli::open(device, &select)?;
+            apply::apply(&apply::Apply {
+                input,
+                output,
+                op,
+                params,
+                verify: !no_verify,
+                gpu,
+            })
+        }
+        Command::Check { paths, quick } => {
+            let gpu = cli::open(device, &select)?;
+            check::check(&check::Check { paths, gpu, quick }).map(drop)
+        }
+    }
+}
+
+fn select(choice: &Choice) -> Result<Select, Failure> {
+    let mut select = Select::from_env();
+    if let Some(name) = &choice.adapter {
+        select.adapter_name = Some(name.clone());
+    }
+    if let Some(backend) = &choice.backend {
+        let backends = subquad::wgpu::Backends::from_comma_list(backend);
+        if backends.is_empty() {
+            return Err(Failure::Usage(format!(
+                "--backend must be vulkan, metal or dx12, got \"{backend}\""
+            )));
+        }
+        select.backends = backends;
+    }
+    select.timeout = Duration::try_from_secs_f64(choice.timeout)
+        .ok()
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "--timeout must be a positive number of seconds, got {}",
+                choice.timeout
+            ))
+        })?;
+    Ok(select)
+}

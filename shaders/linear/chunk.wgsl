@@ -135,7 +135,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         }
 
         // O += A V and the update of S, TOKEN_SLAB tokens at a time.
-        decay_state(here, first);
+        clear_added();
         for (var n = 0u; n < CHUNK / TOKEN_SLAB; n++) {
             workgroupBarrier();
             stage_slab(here, first, n, lid);
@@ -150,6 +150,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             }
             add_slab(tx, ty);
         }
+        update_state(here, first);
         for (var i = 0u; i < O_ROWS; i++) {
             let t = first + ty * O_ROWS + i;
             if (t < here.end && here.column < p.value) {

@@ -39,13 +39,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         s[i] = vec4f();
     }
     for (var first = here.begin; first < here.end; first += CHUNK) {
-        decay_state(here, first);
+        clear_added();
         for (var n = 0u; n < CHUNK / TOKEN_SLAB; n++) {
             workgroupBarrier();
             stage_slab(here, first, n, lid);
             workgroupBarrier();
             add_slab(tx, ty);
         }
+        update_state(here, first);
     }
     write_state(here, ty);
 }

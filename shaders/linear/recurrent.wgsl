@@ -1,10 +1,11 @@
-// Linear attention token by token, for decoding, for short runs and for software adapters:
+// Linear attention in short blocks with the state in memory, for decoding, for short runs and for software adapters:
 //
-//   S_t = exp(g) S_{t-1} + k_t v_t^T      o_t = scale * S_t^T q_t
+//   o_t = scale * ( exp((t+1) g) S^T q_t + sum_{j<=t} exp((t-j) g) (q_t . k_j) v_j )        t = 0 .. TOKENS-1
+//   S  <- exp(n g) S + sum_j exp((n-1-j) g) k_j v_j^T                                       n tokens in the block
 //
-// A workgroup owns one (batch, head, segment) and 4*LANES columns of S; a lane owns 4 columns. Tokens come in blocks of
-// TOKENS: each row of S is read once a block, taken through the block's tokens in order, and written back, so the state
-// streams through `state` and K has no bound. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
+// A workgroup owns one (batch, head, segment) and 4*LANES columns of S; a lane owns 4 columns. Each row of S is read once a
+// block and written back, so the state streams through `state`, K has no bound, and S is rounded once a block and not once a
+// token, which counts in long sums. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
 //
 // 0 q: array<Cell>, q[q_offset + index(head, t, K) + k]          1 k: array<Cell>, as q
 // 2 v: array<Cell>, v[v_offset + index(head, t, V) + v]          3 o: array<OutCell>, as v from o_offset
@@ -44,7 +45,7 @@ var<immediate> p: Params;
 var<workgroup> partial: array<vec4f, TOKENS * LANES * ROW_GROUPS>;
 
 // `row` is the row of token 0 in units of a token's width. Past the end of the sequence keys and queries repeat the last
-// token's: values are zero there and nothing is written.
+// token's: values are zero there and no output is written.
 fn load_q(row: u32, t: u32, r: u32) -> vec4f {
     let at = p.q_offset + (row + min(t, p.tokens - 1u) * p.token_stride) * p.key + 4u * r;
     let left = p.key - 4u * r;
@@ -95,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let column = (slice * LANES + local.x) * 4u;
     let live = column < p.value;
     let left = select(1u, p.value - column, live);
-    let decay = fade(log_decay_of(head % p.heads));
+    let log_decay = log_decay_of(head % p.heads);
     let begin = segment * p.segment_tokens;
     let end = min(begin + p.segment_tokens, p.tokens);
     let rows = (p.key + 3u) / 4u;
@@ -110,44 +111,62 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         }
     }
     for (var first = begin; first < end; first += TOKENS) {
+        let count = min(TOKENS, end - first);
+        let block = fade(log_decay * f32(count));
         var value: array<vec4f, TOKENS>;
         var out: array<vec4f, TOKENS>;
-        var fades: array<Fade, TOKENS>;
         for (var t = 0u; t < TOKENS; t++) {
             value[t] = load_v(row, first + t, column);
             out[t] = vec4f();
-            // A token past the end leaves the state as it is.
-            let inside = first + t < end;
-            fades[t] = Fade(select(1.0, decay.keep, inside), select(0.0, decay.change, inside));
+        }
+        var weights: array<f32, HELD>;
+        for (var i = 0u; i < HELD; i++) {
+            weights[i] = exp(log_decay * f32(count - 1u - min(held_token(local.x, i), count - 1u)));
+        }
+        var scores: array<f32, SCORES>;
+        for (var i = 0u; i < SCORES; i++) {
+            scores[i] = 0.0;
         }
         for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
-            let held = hold_rows(local.x, row, first, r);
+            var held = hold_rows(local.x, row, first, r);
+            add_scores(held, &scores);
+            weigh_keys(&held, weights);
             let at = vec4u(state_at) + min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
-            var s0 = load_state(at.x, left);
-            var s1 = load_state(at.y, left);
-            var s2 = load_state(at.z, left);
-            var s3 = load_state(at.w, left);
+            let s0 = load_state(at.x, left);
+            let s1 = load_state(at.y, left);
+            let s2 = load_state(at.z, left);
+            let s3 = load_state(at.w, left);
+            var d0 = vec4f();
+            var d1 = vec4f();
+            var d2 = vec4f();
+            var d3 = vec4f();
             for (var t = 0u; t < TOKENS; t++) {
-                let kt = key_row(held, t);
                 let qt = query_row(held, t);
-                let vt = value[t];
-                s0 = fma(vec4f(kt.x), vt, faded(fades[t], s0));
-                s1 = fma(vec4f(kt.y), vt, faded(fades[t], s1));
-                s2 = fma(vec4f(kt.z), vt, faded(fades[t], s2));
-                s3 = fma(vec4f(kt.w), vt, faded(fades[t], s3));
                 out[t] = fma(vec4f(qt.x), s0, fma(vec4f(qt.y), s1, fma(vec4f(qt.z), s2, fma(vec4f(qt.w), s3, out[t]))));
+                let kt = key_row(held, t);
+                d0 = fma(vec4f(kt.x), value[t], d0);
+                d1 = fma(vec4f(kt.y), value[t], d1);
+                d2 = fma(vec4f(kt.z), value[t], d2);
+                d3 = fma(vec4f(kt.w), value[t], d3);
             }
             if (live) {
-                put_state(at.x, left, s0);
+                put_state(at.x, left, faded(block, s0) + d0);
                 if (WHOLE || 4u * r + 1u < p.key) {
-                    put_state(at.y, left, s1);
+                    put_state(at.y, left, faded(block, s1) + d1);
                 }
                 if (WHOLE || 4u * r + 2u < p.key) {
-                    put_state(at.z, left, s2);
+                    put_state(at.z, left, faded(block, s2) + d2);
                 }
                 if (WHOLE || 4u * r + 3u < p.key) {
-                    put_state(at.w, left, s3);
+                    put_state(at.w, left, faded(block, s3) + d3);
                 }
+            }
+        }
+        weigh_scores(local.x, log_decay, &scores);
+        for (var t = 0u; t < TOKENS; t++) {
+            out[t] *= exp(log_decay * f32(t + 1u));
+            for (var j = 0u; j <= t; j++) {
+                out[t] = fma(vec4f(score(scores, t, j)), value[j], out[t]);
             }
         }
         if (ROW_GROUPS == 1u) {

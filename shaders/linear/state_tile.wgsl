@@ -9,6 +9,8 @@ const TY: u32 = 256u / TX;
 const S_ROWS: u32 = KEY_PAD / TY;
 
 var<private> s: array<vec4f, S_ROWS>;
+// What the chunk adds, summed by itself: S is rounded once a chunk and not once a token, which counts in long sums.
+var<private> added: array<vec4f, S_ROWS>;
 
 // What workgroup and invocation work on.
 struct Place {
@@ -86,10 +88,16 @@ fn stage_slab(here: Place, first: u32, n: u32, lid: u32) {
     }
 }
 
-fn decay_state(here: Place, first: u32) {
+fn clear_added() {
+    for (var i = 0u; i < S_ROWS; i++) {
+        added[i] = vec4f();
+    }
+}
+
+fn update_state(here: Place, first: u32) {
     let f = fade(here.log_decay * f32(min(CHUNK, here.end - first)));
     for (var i = 0u; i < S_ROWS; i++) {
-        s[i] = faded(f, s[i]);
+        s[i] = faded(f, s[i]) + added[i];
     }
 }
 
@@ -100,14 +108,14 @@ fn add_slab(tx: u32, ty: u32) {
         if (S_ROWS % 4u == 0u) {
             for (var i = 0u; i < S_ROWS / 4u; i++) {
                 let kj = arena[ARENA_K + at / 4u + i];
-                s[4u * i] = fma(vec4f(kj.x), vj, s[4u * i]);
-                s[4u * i + 1u] = fma(vec4f(kj.y), vj, s[4u * i + 1u]);
-                s[4u * i + 2u] = fma(vec4f(kj.z), vj, s[4u * i + 2u]);
-                s[4u * i + 3u] = fma(vec4f(kj.w), vj, s[4u * i + 3u]);
+                added[4u * i] = fma(vec4f(kj.x), vj, added[4u * i]);
+                added[4u * i + 1u] = fma(vec4f(kj.y), vj, added[4u * i + 1u]);
+                added[4u * i + 2u] = fma(vec4f(kj.z), vj, added[4u * i + 2u]);
+                added[4u * i + 3u] = fma(vec4f(kj.w), vj, added[4u * i + 3u]);
             }
         } else {
             for (var i = 0u; i < S_ROWS; i++) {
-                s[i] = fma(vec4f(arena[ARENA_K + (at + i) / 4u][(at + i) % 4u]), vj, s[i]);
+                added[i] = fma(vec4f(arena[ARENA_K + (at + i) / 4u][(at + i) % 4u]), vj, added[i]);
             }
         }
     }

@@ -85,12 +85,17 @@ pub struct Caps {
     pub scratch_bytes: u64,
     /// Workgroups that keep the whole device busy.
     pub fill: u32,
+    /// Loop iterations an invocation may run, all its loops together. llvmpipe ends loops silently after 65,535.
+    pub loop_iterations: u64,
     /// A cautious guess of the f32 rate, from which planners bound the time of one dispatch.
     pub gflops: f64,
 }
 
 /// Temporaries a device may hold unless the caller says otherwise.
 pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
+
+/// Mesa's LP_MAX_TGSI_LOOP_ITERATIONS: a counter that all loops of an invocation share.
+pub(super) const LLVMPIPE_LOOP_ITERATIONS: u64 = 65_535;
 
 impl Caps {
     /// Whether a kernel with these needs compiles on the device.
@@ -122,6 +127,7 @@ impl Caps {
             timestamps: false,
             scratch_bytes: DEFAULT_SCRATCH_BYTES,
             fill: 64,
+            loop_iterations: u64::MAX,
             gflops: 50.0,
         }
     }
@@ -138,7 +144,8 @@ impl Caps {
             buffer_bytes: (1 << 31) - 1,
             timestamps: true,
             fill: 2,
-            gflops: 4.0,
+            loop_iterations: LLVMPIPE_LOOP_ITERATIONS,
+            gflops: 16.0,
             ..Caps::webgpu_floor()
         }
     }

@@ -14,6 +14,10 @@ use crate::{
 /// Bytes of two timestamps, at the alignment that resolving them asks for.
 const TIMESTAMP_BYTES: u64 = 256;
 
+/// Dispatches predicted to take longer than this together go to the device in several submissions: drivers reset a device
+/// that is busy with one for a second or two.
+const SUBMISSION_MS: f64 = 500.0;
+
 /// A recording of plans, run in order when submitted. Results stay on the device.
 #[derive(Debug)]
 pub struct Pass {
@@ -30,13 +34,21 @@ struct Dispatch {
     group: wgpu::BindGroup,
     params: Vec<u8>,
     grid: [u32; 2],
+    predicted_ms: f64,
+}
+
+/// Timestamps under way.
+struct Queries {
+    set: wgpu::QuerySet,
+    resolve: wgpu::Buffer,
+    read: wgpu::Buffer,
 }
 
 /// Work on its way.
 #[derive(Debug)]
 pub struct Done {
     gpu: Gpu,
-    index: wgpu::SubmissionIndex,
+    index: Option<wgpu::SubmissionIndex>,
     submitted: Instant,
     timestamps: Option<wgpu::Buffer>,
 }
@@ -138,12 +150,13 @@ impl Pass {
                 group,
                 params: step.params.clone(),
                 grid,
+                predicted_ms: step.predicted_ms,
             });
         }
         Ok(())
     }
 
-    /// Submits the recording.
+    /// Submits the recording, in several submissions where it is predicted to take long.
     ///
     /// # Errors
     /// `Timeout` when too much submitted work is unfinished, `OutOfMemory`, `DeviceLost`.
@@ -155,40 +168,66 @@ impl Pass {
             None
         };
         let submitted = Instant::now();
-        let index = gpu.submit(|| {
-            let mut encoder =
-                gpu.device()
-                    .create_command_encoder(&wgpu::CommandEncoderDescriptor {
-                        label: Some(self.label),
-                    });
-            {
-                let timestamp_writes =
-                    queries
-                        .as_ref()
-                        .map(|(set, _, _)| wgpu::ComputePassTimestampWrites {
-                            query_set: set,
-                            beginning_of_pass_write_index: Some(0),
-                            end_of_pass_write_index: Some(1),
-                        });
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(self.label),
-                    timestamp_writes,
-                });
-                self.encode(&mut pass);
-            }
-            if let Some((set, resolve, read)) = &queries {
-                encoder.resolve_query_set(set, 0..2, resolve, 0);
-                encoder.copy_buffer_to_buffer(resolve, 0, read, 0, Some(16));
-                encoder.map_buffer_on_submit(read, wgpu::MapMode::Read, 0..16, |_| {});
-            }
-            encoder.finish()
-        })?;
+        let parts = self.parts();
+        let mut index = None;
+        for (n, dispatches) in parts.iter().enumerate() {
+            let (first, last) = (n == 0, n + 1 == parts.len());
+            index = Some(gpu.submit(|| self.commands(dispatches, queries.as_ref(), first, last))?);
+        }
         Ok(Done {
             gpu,
             index,
             submitted,
-            timestamps: queries.map(|(_, _, read)| read),
+            timestamps: queries.map(|queries| queries.read),
         })
+    }
+
+    /// The dispatches of each submission; one submission even if there is nothing to do.
+    fn parts(&self) -> Vec<&[Dispatch]> {
+        let (mut parts, mut begin, mut predicted_ms) = (Vec::new(), 0, 0.0);
+        for (n, dispatch) in self.dispatches.iter().enumerate() {
+            if n > begin && predicted_ms + dispatch.predicted_ms > SUBMISSION_MS {
+                parts.extend(self.dispatches.get(begin..n));
+                (begin, predicted_ms) = (n, 0.0);
+            }
+            predicted_ms += dispatch.predicted_ms;
+        }
+        parts.extend(self.dispatches.get(begin..));
+        parts
+    }
+
+    fn commands(
+        &self,
+        dispatches: &[Dispatch],
+        queries: Option<&Queries>,
+        first: bool,
+        last: bool,
+    ) -> wgpu::CommandBuffer {
+        let descriptor = wgpu::CommandEncoderDescriptor {
+            label: Some(self.label),
+        };
+        let mut encoder = self.gpu.device().create_command_encoder(&descriptor);
+        let timestamp_writes =
+            queries
+                .filter(|_| first || last)
+                .map(|queries| wgpu::ComputePassTimestampWrites {
+                    query_set: &queries.set,
+                    beginning_of_pass_write_index: first.then_some(0),
+                    end_of_pass_write_index: last.then_some(1),
+                });
+        {
+            let descriptor = wgpu::ComputePassDescriptor {
+                label: Some(self.label),
+                timestamp_writes,
+            };
+            encode(dispatches, &mut encoder.begin_compute_pass(&descriptor));
+        }
+        if let Some(Queries { set, resolve, read }) = queries.filter(|_| last) {
+            encoder.resolve_query_set(set, 0..2, resolve, 0);
+            encoder.copy_buffer_to_buffer(resolve, 0, read, 0, Some(16));
+            encoder.map_buffer_on_submit(read, wgpu::MapMode::Read, 0..16, |_| {});
+        }
+        encoder.finish()
     }
 
     /// The recording as a command buffer, for a submission of the caller's.
@@ -216,18 +255,10 @@ impl Pass {
     /// Writes the recording into a compute pass of the caller's, between dispatches of their own. Pipeline, bind group 0 and
     /// immediates are changed by it.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
-        for dispatch in &self.dispatches {
-            pass.set_pipeline(&dispatch.pipeline.compute);
-            pass.set_bind_group(0, &dispatch.group, &[]);
-            if !dispatch.params.is_empty() {
-                pass.set_immediates(0, &dispatch.params);
-            }
-            let [x, y] = dispatch.grid;
-            pass.dispatch_workgroups(x, y, 1);
-        }
+        encode(&self.dispatches, pass);
     }
 
-    fn queries(&self) -> Result<(wgpu::QuerySet, wgpu::Buffer, wgpu::Buffer)> {
+    fn queries(&self) -> Result<Queries> {
         let descriptor = wgpu::QuerySetDescriptor {
             label: Some("timestamps"),
             ty: wgpu::QueryType::Timestamp,
@@ -238,13 +269,15 @@ impl Pass {
             .scoped(|| self.gpu.device().create_query_set(&descriptor))?;
         let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        Ok((
+        Ok(Queries {
             set,
-            self.gpu
+            resolve: self
+                .gpu
                 .create_buffer("timestamps", TIMESTAMP_BYTES, resolve, false)?,
-            self.gpu
+            read: self
+                .gpu
                 .create_buffer("timestamps", TIMESTAMP_BYTES, read, false)?,
-        ))
+        })
     }
 }
 
@@ -262,7 +295,7 @@ impl Done {
     /// # Errors
     /// `Timeout`, `DeviceLost`.
     pub fn wait(self, timeout: Duration) -> Result<Timing> {
-        self.gpu.poll(Some(self.index), timeout)?;
+        self.gpu.poll(self.index, timeout)?;
         let wall = self.submitted.elapsed();
         let device = self.timestamps.and_then(|buffer| {
             let range = buffer.slice(..16).get_mapped_range().ok()?;
@@ -272,6 +305,18 @@ impl Done {
             Some(Duration::from_nanos(ns as u64))
         });
         Ok(Timing { wall, device })
+    }
+}
+
+fn encode(dispatches: &[Dispatch], pass: &mut wgpu::ComputePass<'_>) {
+    for dispatch in dispatches {
+        pass.set_pipeline(&dispatch.pipeline.compute);
+        pass.set_bind_group(0, &dispatch.group, &[]);
+        if !dispatch.params.is_empty() {
+            pass.set_immediates(0, &dispatch.params);
+        }
+        let [x, y] = dispatch.grid;
+        pass.dispatch_workgroups(x, y, 1);
     }
 }
 

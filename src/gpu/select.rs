@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Caps, Class, Coop, DEFAULT_SCRATCH_BYTES};
+use super::{Caps, Class, Coop, DEFAULT_SCRATCH_BYTES, caps::LLVMPIPE_LOOP_ITERATIONS};
 use crate::{Error, Result};
 
 /// Which adapter to open, and how to treat it.
@@ -254,6 +254,11 @@ fn read(
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         scratch_bytes,
         fill,
+        loop_iterations: if class == Class::Cpu {
+            LLVMPIPE_LOOP_ITERATIONS
+        } else {
+            u64::MAX
+        },
         gflops,
     }
 }

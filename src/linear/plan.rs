@@ -135,7 +135,9 @@ impl<'a> Planner<'a> {
             }
             _ => None,
         };
-        let segments = segments.filter(|n| *n > 1);
+        // `state_scan` loops over them.
+        let most = caps.loop_iterations / 16;
+        let segments = segments.map(|n| n.min(most)).filter(|n| *n > 1);
         Ok(Planner {
             shape,
             options,
@@ -199,6 +201,7 @@ impl<'a> Planner<'a> {
         let windows = cut(
             self.shape,
             self.segments.unwrap_or(1),
+            self.most_tokens(),
             self.out_elem_bytes(),
             self.caps,
         )?;
@@ -245,6 +248,21 @@ impl<'a> Planner<'a> {
             self.pack(out);
         }
         Ok(())
+    }
+
+    /// Tokens that an invocation can walk on a device that counts its loop iterations.
+    fn most_tokens(&self) -> u64 {
+        let by_chunks = |tile: &ChunkTile| (tile.iterations(), tile.chunk);
+        let (iterations, tokens) = match &self.walk {
+            Walk::Chunk(tile) => by_chunks(tile),
+            // With segments, `local_state` walks them first.
+            Walk::Recurrent(_) if self.segments.is_some() => {
+                by_chunks(&ChunkTile::choose(self.shape, self.caps))
+            }
+            Walk::Recurrent(tile) => (tile.iterations(self.shape), tile.tokens),
+        };
+        let blocks = self.caps.loop_iterations / u64::from(iterations.max(1));
+        (blocks.saturating_mul(tokens.into()) / GRAIN * GRAIN).max(GRAIN)
     }
 
     /// Outputs of odd width are computed as f32 and packed at the end.

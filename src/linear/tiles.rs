@@ -63,6 +63,25 @@ impl ChunkTile {
         self.channel_bytes().max(self.slab_bytes()) + 4 * self.chunk * self.chunk
     }
 
+    /// Loop iterations of an invocation of `chunk` per chunk, were nothing unrolled.
+    pub(super) fn iterations(&self) -> u32 {
+        let columns = self.value_tile / 4;
+        let rows = 256 / columns;
+        let (s_rows, o_rows, a_rows) = (
+            self.key_pad / rows,
+            self.chunk / rows,
+            self.chunk * self.chunk / 1024,
+        );
+        let channel_slab = 2 + self.chunk / 64 + s_rows + 4 * (1 + a_rows + o_rows);
+        let staging = 2 + self.token_slab * (self.key_pad / 4 + columns) / 256;
+        let token_slab = 1 + staging + self.token_slab * (2 + o_rows + s_rows);
+        self.key_pad / 16 * channel_slab
+            + self.chunk / self.token_slab * token_slab
+            + 6 * a_rows
+            + 8 * o_rows
+            + s_rows
+    }
+
     pub(super) fn spec(&self) -> Spec {
         Spec::default()
             .with("CHUNK", self.chunk)
@@ -86,22 +105,22 @@ pub struct RecurrentTile {
 }
 
 impl RecurrentTile {
-    /// The tile for a shape. A software adapter gets one subgroup and long blocks: there each block's pass over the state is
-    /// what costs (16 tokens ran the 8-head, 64 x 64, 2,048-token case in 11 ms on llvmpipe, 8 tokens in 14, 32 in 12; Mesa
-    /// 22.3.6, 2 cores, 2026-11). A GPU gets more lanes on the same rows, and short blocks that fit its workgroup memory.
+    /// The tile for a shape. A software adapter gets one subgroup and blocks of 8 tokens: shorter ones pass over the state more
+    /// often, longer ones leave their loops rolled up (8 heads, 64 x 64, 2,048 tokens on llvmpipe: 27 ms with 8, 91 with 16;
+    /// Mesa 22.3.6, 2 cores, 2026-11). A GPU gets more lanes on the same rows, and blocks that fit its workgroup memory.
     pub fn choose(shape: &Shape, caps: &Caps) -> RecurrentTile {
         let columns = (shape.value as u32).div_ceil(4).next_power_of_two();
         match (caps.class, caps.subgroup) {
             (Class::Cpu, Some((smallest, largest))) if smallest == largest && largest <= 32 => {
                 RecurrentTile {
-                    tokens: block(shape, 16),
+                    tokens: block(shape, 8),
                     lanes: largest,
                     row_groups: 1,
                     subgroup: true,
                 }
             }
             (Class::Cpu, _) => RecurrentTile {
-                tokens: block(shape, 16),
+                tokens: block(shape, 8),
                 lanes: columns.min(8),
                 row_groups: 1,
                 subgroup: false,
@@ -126,6 +145,25 @@ impl RecurrentTile {
     /// Workgroup memory.
     pub(super) fn bytes(&self) -> u32 {
         16 * self.tokens * self.lanes * self.row_groups
+    }
+
+    /// Loop iterations of an invocation per block of tokens, were nothing unrolled.
+    pub(super) fn iterations(&self, shape: &Shape) -> u32 {
+        let tokens = self.tokens;
+        let held = if self.subgroup {
+            tokens.div_ceil(self.lanes)
+        } else {
+            tokens
+        };
+        let rows = (shape.key as u32).div_ceil(4).div_ceil(self.row_groups);
+        let per_row = 1 + 2 * held + tokens * (1 + held) + tokens + 16;
+        let per_block = 1
+            + held
+            + tokens * (1 + held)
+            + tokens * (2 + held)
+            + tokens * (2 + tokens)
+            + tokens * (6 + self.row_groups);
+        rows * per_row + per_block
     }
 
     pub(super) fn spec(&self) -> Spec {

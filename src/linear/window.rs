@@ -61,10 +61,12 @@ pub(super) fn segments(window: &Window, n: u64) -> (u64, u64) {
     (window.tokens_len().div_ceil(tokens.max(1)), tokens)
 }
 
-/// Cuts a call into windows, in an order in which a window follows the earlier tokens of its heads.
+/// Cuts a call into windows, in an order in which a window follows the earlier tokens of its heads. No invocation walks more
+/// than `most_tokens` tokens.
 pub(super) fn cut(
     shape: &Shape,
     segments: u64,
+    most_tokens: u64,
     out_elem_bytes: u64,
     caps: &Caps,
 ) -> Result<Vec<Window>> {
@@ -77,6 +79,7 @@ pub(super) fn cut(
         &Cut {
             shape,
             segments,
+            most_tokens,
             out_elem_bytes,
             caps,
         },
@@ -89,6 +92,7 @@ pub(super) fn cut(
 struct Cut<'a> {
     shape: &'a Shape,
     segments: u64,
+    most_tokens: u64,
     out_elem_bytes: u64,
     caps: &'a Caps,
 }
@@ -108,7 +112,9 @@ fn halve(call: &Cut<'_>, window: Window, windows: &mut Vec<Window>) -> Result<()
     let fits = tensors_fit && states_fit;
 
     let (heads, tokens) = (window.heads_len(), window.tokens_len());
-    if fits && (window.predicted_ms(shape, caps) <= STEP_MS || (heads == 1 && tokens <= GRAIN)) {
+    let walked = segments(&window, call.segments).1.min(tokens);
+    let quick = window.predicted_ms(shape, caps) <= STEP_MS && walked <= call.most_tokens;
+    if fits && (quick || (heads == 1 && tokens <= GRAIN)) {
         windows.push(window);
         return Ok(());
     }

@@ -1,0 +1,139 @@
+//! `subquad check`: cases against their expected values.
+
+use std::path::PathBuf;
+
+use serde_json::Map;
+
+use super::case_files;
+use crate::{
+    Gpu,
+    case::{Array, Case, Failure, Problem, judge, ops, run, run_cpu},
+};
+
+/// Arguments of `check`.
+pub struct Check {
+    /// Case files and folders; none means the built-in cases.
+    pub paths: Vec<PathBuf>,
+    /// The device, or none for the CPU reference.
+    pub gpu: Option<Gpu>,
+    /// Only the planner's choice, not every plan.
+    pub quick: bool,
+}
+
+/// How many cases went which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Within tolerance.
+    pub passed: usize,
+    /// Beyond it.
+    pub failed: usize,
+    /// Not offered yet.
+    pub skipped: usize,
+}
+
+/// Checks every case and prints a line for each, then the tally.
+///
+/// # Errors
+/// `Missed` when a case misses its tolerance; `File`, `Case` for a file that is no case; those of the device.
+pub fn check(args: &Check) -> Result<Tally, Failure> {
+    let cases = if args.paths.is_empty() {
+        ops().iter().flat_map(|op| (op.builtin)()).collect()
+    } else {
+        let files = case_files(&args.paths)?;
+        if files.is_empty() {
+            return Err(Failure::Usage(
+                "there is no safetensors file in the folders named".into(),
+            ));
+        }
+        files
+            .iter()
+            .map(|file| Case::read(file, None, &Map::new()))
+            .collect::<Result<Vec<_>, _>>()?
+    };
+    let mut tally = Tally::default();
+    for case in &cases {
+        match case.bind() {
+            Err(Failure::Unavailable { what, hint, .. }) => {
+                println!("skip  {}: {what} is not available{hint}", case.name);
+                tally.skipped += 1;
+            }
+            Err(failure) => return Err(failure),
+            Ok(problem) => {
+                if check_case(args, case, problem.as_ref())? {
+                    tally.passed += 1;
+                } else {
+                    tally.failed += 1;
+                }
+            }
+        }
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    );
+    if tally.failed > 0 {
+        Err(Failure::Missed(format!(
+            "{} cases missed their tolerance",
+            tally.failed
+        )))
+    } else {
+        Ok(tally)
+    }
+}
+
+/// Judges one case by its expected values and, on a GPU, by the CPU reference as well.
+fn check_case(args: &Check, case: &Case, problem: &dyn Problem) -> Result<bool, Failure> {
+    let mut runs: Vec<(String, Vec<Array>)> = Vec::new();
+    match &args.gpu {
+        None => runs.push(("cpu".into(), run_cpu(problem)?)),
+        Some(gpu) => {
+            for plan in problem.plans(gpu.caps(), !args.quick)? {
+                runs.push((plan.label.clone(), run(gpu, problem, &plan, false)?));
+            }
+        }
+    }
+    let references = problem.reference()?;
+    let mut held = true;
+    let mut parts: Vec<String> = Vec::new();
+    for (n, output) in problem.outputs().iter().enumerate() {
+        let expected = case.expected.get(output.name).map(Array::values);
+        let (mut ratio, mut missed) = (0.0f64, Vec::new());
+        for (label, arrays) in &runs {
+            let Some(array) = arrays.get(n) else { continue };
+            let by_file = expected
+                .as_ref()
+                .map(|values| judge(output, array, values, None));
+            let by_reference = references
+                .get(n)
+                .map(|r| judge(output, array, &r.values, Some(&r.magnitude)));
+            for verdict in by_file.into_iter().chain(by_reference) {
+                ratio = ratio.max(verdict.ratio);
+                if !verdict.holds() && !missed.contains(label) {
+                    missed.push(label.clone());
+                }
+            }
+        }
+        held &= missed.is_empty();
+        let by = if missed.is_empty() {
+            String::new()
+        } else {
+            format!(" missed by {}", missed.join(" and "))
+        };
+        parts.push(format!(
+            "{} {ratio:.1e} (tolerance {:.0e}){by}",
+            output.name, output.ratio
+        ));
+    }
+    let labels: Vec<_> = runs.iter().map(|(label, _)| label.as_str()).collect();
+    let note = problem
+        .ignored()
+        .map_or(String::new(), |note| format!("; {note}"));
+    let word = if held { "ok  " } else { "MISS" };
+    println!(
+        "{word}  {}: {} [{}]{note}",
+        case.name,
+        parts.join(", "),
+        labels.join("; ")
+    );
+    Ok(held)
+}
