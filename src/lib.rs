@@ -12,10 +12,18 @@
 
 #[cfg(feature = "cli")]
 pub mod case;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod error;
 pub mod gpu;
 pub mod linear;
 pub mod plan;
+#[cfg(feature = "cli")]
+pub mod roof;
+#[cfg(feature = "cli")]
+pub mod softmax;
+#[cfg(feature = "cli")]
+pub mod translate;
 
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Select, Tensor};

@@ -62,16 +62,23 @@ fn load_q(row: u32, t: u32, end: u32, channel: u32) -> vec4f {
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lid: u32) {
+    let index = group_index(group, grid);
+    if (index < p.groups) {
+        walk(place(index), lid);
+    }
+}
+
+fn walk(here: Place, lid: u32) {
     let tx = lid % TX;
     let ty = lid / TX;
     let ax = lid % AX;
     let ay = lid / AX;
-    let here = place(min(group_index(group, grid), p.groups - 1u), tx);
-    let left = select(1u, p.value - here.column, here.column < p.value);
+    let column = here.column + 4u * tx;
+    let left = select(1u, p.value - column, column < p.value);
     for (var i = 0u; i < S_ROWS; i++) {
         let row = ty * S_ROWS + i;
-        let live = row < p.key && here.column < p.value;
-        let start = start_state(here.state_at + select(0u, row * p.value + here.column, live), select(1u, left, live));
+        let live = row < p.key && column < p.value;
+        let start = start_state(here.state_at + select(0u, row * p.value + column, live), select(1u, left, live));
         s[i] = select(vec4f(), start, live);
     }
 
@@ -153,13 +160,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         update_state(here, first);
         for (var i = 0u; i < O_ROWS; i++) {
             let t = first + ty * O_ROWS + i;
-            if (t < here.end && here.column < p.value) {
-                let at = p.o_offset + (here.row + t * p.token_stride) * p.value + here.column;
+            if (t < here.end && column < p.value) {
+                let at = p.o_offset + (here.row + t * p.token_stride) * p.value + column;
                 for (var n = 0u; n < min(PARTS, left); n++) {
                     o[(at + n) >> PART_SHIFT] = out_part(p.scale * out[i], n);
                 }
             }
         }
     }
-    write_state(here, ty);
+    write_state(here, tx, ty);
 }

@@ -32,9 +32,15 @@ var<workgroup> arena: array<vec4f, TOKEN_SLAB * (KEY_PAD + VALUE_TILE) / 4u>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lid: u32) {
+    let index = group_index(group, grid);
+    if (index < p.groups) {
+        walk(place(index), lid);
+    }
+}
+
+fn walk(here: Place, lid: u32) {
     let tx = lid % TX;
     let ty = lid / TX;
-    let here = place(min(group_index(group, grid), p.groups - 1u), tx);
     for (var i = 0u; i < S_ROWS; i++) {
         s[i] = vec4f();
     }
@@ -48,5 +54,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         }
         update_state(here, first);
     }
-    write_state(here, ty);
+    write_state(here, tx, ty);
 }

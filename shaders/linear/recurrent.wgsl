@@ -88,7 +88,13 @@ fn put_o(row: u32, t: u32, column: u32, x: vec4f) {
 
 @compute @workgroup_size(LANES, ROW_GROUPS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_id) local: vec3u) {
-    let index = min(group_index(group, grid), p.groups - 1u);
+    let index = group_index(group, grid);
+    if (index < p.groups) {
+        walk(index, local);
+    }
+}
+
+fn walk(index: u32, local: vec3u) {
     let slice = index % p.slices;
     let segment = (index / p.slices) % p.segments;
     let head = p.first_head + index / (p.slices * p.segments);

@@ -15,7 +15,6 @@ struct Params {
     segments: u32,
     segment_tokens: u32,
     last_tokens: u32,
-    groups: u32,
     states_offset: u32,
     state_offset: u32,
     start_offset: u32,
@@ -33,7 +32,7 @@ fn load_added(at: u32, left: u32) -> vec4f {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
     let columns = (p.value + 3u) / 4u;
-    let index = min(group_index(group, grid), p.groups - 1u) * 64u + lane;
+    let index = group_index(group, grid) * 64u + lane;
     let row = index / columns;
     let column = 4u * (index % columns);
     if (row < p.head_count * p.key) {

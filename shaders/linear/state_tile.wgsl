@@ -12,7 +12,7 @@ var<private> s: array<vec4f, S_ROWS>;
 // What the chunk adds, summed by itself: S is rounded once a chunk and not once a token, which counts in long sums.
 var<private> added: array<vec4f, S_ROWS>;
 
-// What workgroup and invocation work on.
+// What the workgroup works on; the same for all its invocations, so that loops over it are uniform. `column` is its first.
 struct Place {
     head: u32,
     segment: u32,
@@ -24,7 +24,7 @@ struct Place {
     log_decay: f32,
 }
 
-fn place(index: u32, tx: u32) -> Place {
+fn place(index: u32) -> Place {
     let slice = index % p.slices;
     let segment = (index / p.slices) % p.segments;
     let head = p.first_head + index / (p.slices * p.segments);
@@ -33,7 +33,7 @@ fn place(index: u32, tx: u32) -> Place {
         head,
         segment,
         (head / p.heads) * p.batch_stride + (head % p.heads) * p.head_stride,
-        slice * VALUE_TILE + 4u * tx,
+        slice * VALUE_TILE,
         begin,
         min(begin + p.segment_tokens, p.tokens),
         (head * p.segments + segment) * p.key * p.value,
@@ -63,11 +63,12 @@ fn put_state(at: u32, left: u32, x: vec4f) {
     }
 }
 
-fn write_state(here: Place, ty: u32) {
+fn write_state(here: Place, tx: u32, ty: u32) {
+    let column = here.column + 4u * tx;
     for (var i = 0u; i < S_ROWS; i++) {
         let row = ty * S_ROWS + i;
-        if (row < p.key && here.column < p.value) {
-            put_state(here.state_at + row * p.value + here.column, p.value - here.column, s[i]);
+        if (row < p.key && column < p.value) {
+            put_state(here.state_at + row * p.value + column, p.value - column, s[i]);
         }
     }
 }
@@ -82,9 +83,8 @@ fn stage_slab(here: Place, first: u32, n: u32, lid: u32) {
         let rest = f32(length - min(r + 1u, length));
         arena[ARENA_K + e] = exp(here.log_decay * rest) * load_k(here.row, first + r, here.end, 4u * (e % KEY_VECS));
     }
-    let column = here.column - 4u * (lid % TX);
     for (var e = lid; e < TOKEN_SLAB * TX; e += 256u) {
-        arena[ARENA_V + e] = load_v(here.row, first + n * TOKEN_SLAB + e / TX, here.end, column + 4u * (e % TX));
+        arena[ARENA_V + e] = load_v(here.row, first + n * TOKEN_SLAB + e / TX, here.end, here.column + 4u * (e % TX));
     }
 }
 

@@ -1,11 +1,11 @@
 //! The commands of the program. Results go to standard output, everything else to standard error.
 
 pub mod apply;
-// pub mod bench;
+pub mod bench;
 pub mod check;
-// pub mod demo;
+pub mod demo;
 pub mod info;
-// pub mod report;
+pub mod report;
 // pub mod shaders;
 
 use std::path::PathBuf;

@@ -73,12 +73,18 @@ impl Spec {
 }
 
 /// A piece of WGSL. Two parts are the same when their paths are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Part {
     /// Path below `shaders/`.
     pub path: &'static str,
     /// The text.
     pub text: &'static str,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path)
+    }
 }
 
 impl PartialEq for Part {
@@ -156,24 +162,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Name and what differs between variants.
+    /// Name and what differs between variants: constants, and the parts beside the kernel's own.
     pub fn label(&self) -> String {
         let mut label = self.name.to_owned();
         for (name, value) in &self.spec.0 {
             let _ = write!(label, " {name}={value}");
         }
-        for part in self
-            .parts
-            .iter()
-            .filter(|part| part.path.starts_with("common/"))
-        {
-            let _ = write!(
-                label,
-                " {}",
-                part.path
-                    .trim_start_matches("common/")
-                    .trim_end_matches(".wgsl")
-            );
+        for part in self.parts.iter().skip(1) {
+            let file = part.path.rsplit('/').next().unwrap_or(part.path);
+            let _ = write!(label, " {}", file.trim_end_matches(".wgsl"));
         }
         label
     }

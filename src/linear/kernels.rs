@@ -126,7 +126,6 @@ params! {
         segments: u32,
         segment_tokens: u32,
         last_tokens: u32,
-        groups: u32,
         states_offset: u32,
         state_offset: u32,
         start_offset: u32,

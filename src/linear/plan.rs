@@ -10,10 +10,10 @@ use super::{
         self, Access, LocalStateParams, PackOutputParams, Start, StateScanParams, WalkParams,
     },
     tiles::{ChunkTile, RecurrentTile},
-    window::{ALIGN, GRAIN, Window, cut, per_token_flops, segments},
+    window::{ALIGN, Cut, GRAIN, STEP_MS, Window, cut, per_token_flops, segments},
 };
 use crate::{
-    Result,
+    Error, Result,
     gpu::{Caps, Class, Dtype, Kernel},
     plan::{Bind, Plan, Slot, Step, Work},
 };
@@ -41,7 +41,18 @@ pub fn forward(shape: &Shape, options: &Options, states: States, caps: &Caps) ->
     } else {
         Start::Zero
     };
-    Planner::new(shape, options, caps)?.plan(start, states.last.then_some(Slot::Output(1)))
+    let last = states.last.then_some(Slot::Output(1));
+    let planner = Planner::new(shape, options, caps)?;
+    let unasked = options.form == Form::Auto && planner.segments.is_some();
+    match planner.plan(start, last) {
+        // Nobody asked for the temporaries of segments: without them the call may fit.
+        Err(Error::Limit { .. }) if unasked => Planner {
+            segments: None,
+            ..Planner::new(shape, options, caps)?
+        }
+        .plan(start, last),
+        planned => planned,
+    }
 }
 
 /// Plans [`linear::step`](super::step). Inputs: q, k, v and log_decay; outputs: o and the state, updated in place.
@@ -56,29 +67,36 @@ pub fn step(shape: &Shape, options: &Options, caps: &Caps) -> Result<Plan> {
     Planner::new(shape, &options, caps)?.plan(Start::Resume, Some(Slot::Output(1)))
 }
 
-/// Every form that computes the same on this device, the planner's choice first.
+/// Every form that computes the same on this device, the planner's choice first; forms that exceed the device are left out.
 ///
 /// # Errors
-/// As [`forward`].
+/// As [`forward`], when no form fits.
 pub fn variants(
     shape: &Shape,
     options: &Options,
     states: States,
     caps: &Caps,
 ) -> Result<Vec<Plan>> {
-    let mut plans = vec![forward(shape, options, states, caps)?];
-    for form in [
+    let forms = [
+        options.form,
         Form::Fused,
         Form::Segments(2),
         Form::Segments(7),
         Form::Recurrent,
-    ] {
-        let plan = forward(shape, &Options { form, ..*options }, states, caps)?;
-        if plans.iter().all(|other| other.steps != plan.steps) {
-            plans.push(plan);
+    ];
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut refusal = None;
+    for form in forms {
+        match forward(shape, &Options { form, ..*options }, states, caps) {
+            Ok(plan) if plans.iter().all(|other| other.steps != plan.steps) => plans.push(plan),
+            Ok(_) => {}
+            Err(error) => refusal = refusal.or(Some(error)),
         }
     }
-    Ok(plans)
+    match refusal {
+        Some(error) if plans.is_empty() => Err(error),
+        _ => Ok(plans),
+    }
 }
 
 /// Which kernel walks the tokens.
@@ -93,6 +111,7 @@ struct Planner<'a> {
     caps: &'a Caps,
     access: Access,
     walk: Walk,
+    slices: u64,
     segments: Option<u64>,
     steps: Vec<Step>,
     scratch: Vec<u64>,
@@ -102,6 +121,7 @@ impl<'a> Planner<'a> {
     fn new(shape: &'a Shape, options: &'a Options, caps: &'a Caps) -> Result<Self> {
         shape.check(OP)?;
         options.check(OP)?;
+        shape.fits(caps)?;
         let access = Access {
             dtype: shape.dtype,
             native: shape.dtype != Dtype::F16 || caps.f16,
@@ -122,7 +142,8 @@ impl<'a> Planner<'a> {
             Walk::Chunk(tile) => tile.value_tile,
             Walk::Recurrent(tile) => 4 * tile.lanes,
         };
-        let groups = shape.rows() as u64 * (shape.value as u64).div_ceil(columns.into());
+        let slices = (shape.value as u64).div_ceil(columns.into());
+        let groups = shape.rows() as u64 * slices;
         let fill = u64::from(caps.fill);
         let segments = match (options.form, &walk) {
             (Form::Segments(n), _) => Some(u64::from(n).min(chunks)),
@@ -144,6 +165,7 @@ impl<'a> Planner<'a> {
             caps,
             access,
             walk,
+            slices,
             segments,
             steps: Vec::new(),
             scratch: Vec::new(),
@@ -198,13 +220,14 @@ impl<'a> Planner<'a> {
     }
 
     fn steps(&mut self, start: Start, last: Option<Slot>) -> Result<()> {
-        let windows = cut(
-            self.shape,
-            self.segments.unwrap_or(1),
-            self.most_tokens(),
-            self.out_elem_bytes(),
-            self.caps,
-        )?;
+        let windows = cut(&Cut {
+            shape: self.shape,
+            caps: self.caps,
+            segments: self.segments.unwrap_or(1),
+            slices: self.slices,
+            most_tokens: self.most_tokens(),
+            out_elem_bytes: self.out_elem_bytes(),
+        })?;
         let last = match last {
             Some(last) => last,
             None => self.add_scratch(4 * self.shape.state_len() as u64),
@@ -354,12 +377,9 @@ impl<'a> Planner<'a> {
         state: (Bind, u32),
     ) {
         let (shape, access, decay) = (self.shape, self.access, self.decay());
-        let (kernel, columns) = match &self.walk {
-            Walk::Chunk(tile) => (kernels::chunk(tile, access, decay, start), tile.value_tile),
-            Walk::Recurrent(tile) => (
-                kernels::recurrent(tile, access, decay, start),
-                4 * tile.lanes,
-            ),
+        let kernel = match &self.walk {
+            Walk::Chunk(tile) => kernels::chunk(tile, access, decay, start),
+            Walk::Recurrent(tile) => kernels::recurrent(tile, access, decay, start),
         };
         let elem = shape.dtype.bytes();
         let (q, q_offset) = self.rows_bind(Slot::Input(0), window, shape.key, elem);
@@ -368,8 +388,7 @@ impl<'a> Planner<'a> {
         let (o, o_offset) = self.rows_bind(out, window, shape.value, self.out_elem_bytes());
         let (state, state_offset) = state;
         let (more, start_offset) = self.optional_binds(window, start);
-        let slices = (shape.value as u64).div_ceil(columns.into());
-        let groups = window.heads_len() * segments * slices;
+        let groups = window.heads_len() * segments * self.slices;
         let [batch_stride, head_stride, token_stride] = shape.strides().map(|stride| stride as u32);
         let params = WalkParams {
             tokens: window.tokens_len() as u32,
@@ -379,7 +398,7 @@ impl<'a> Planner<'a> {
             value: shape.value as u32,
             segments: segments as u32,
             segment_tokens: segment_tokens as u32,
-            slices: slices as u32,
+            slices: self.slices as u32,
             groups: groups as u32,
             batch_stride,
             head_stride,
@@ -464,7 +483,6 @@ impl<'a> Planner<'a> {
             segments: segments as u32,
             segment_tokens: segment_tokens as u32,
             last_tokens: (window.tokens_len() - segments.saturating_sub(1) * segment_tokens) as u32,
-            groups: groups as u32,
             states_offset,
             state_offset,
             start_offset,
@@ -481,8 +499,13 @@ impl<'a> Planner<'a> {
 
     fn pack(&mut self, wide: Slot) {
         let elements = self.shape.value_len() as u64;
+        // Six bytes an element, at a byte for every four operations a device can do.
+        let milliseconds = |elements: u64| 24.0 * elements as f64 / (self.caps.gflops * 1e6);
         // Whole bindings of both tensors, at offsets that are aligned in both.
-        let most = self.caps.binding_bytes / 4 / ALIGN * ALIGN;
+        let mut most = self.caps.binding_bytes / 4 / ALIGN * ALIGN;
+        while milliseconds(most) > STEP_MS && most > ALIGN {
+            most = (most / 2).next_multiple_of(ALIGN);
+        }
         for first in (0..elements).step_by(most as usize) {
             let count = most.min(elements - first);
             let wide = Bind {
@@ -504,7 +527,7 @@ impl<'a> Planner<'a> {
                 bind: vec![wide, packed],
                 params: bytes_of(&params).to_vec(),
                 groups,
-                predicted_ms: 0.0,
+                predicted_ms: milliseconds(count),
             };
             self.steps.push(step);
         }

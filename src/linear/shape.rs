@@ -1,6 +1,9 @@
 //! What a caller asks for, and whether it makes sense.
 
-use crate::{Error, Result, gpu::Dtype};
+use crate::{
+    Error, Result,
+    gpu::{Caps, Dtype},
+};
 
 /// The largest key and value width of the causal operators.
 pub const MAX_WIDTH: usize = 512;
@@ -73,6 +76,28 @@ impl Shape {
         }
     }
 
+    /// Whether the tensors exist on a device: one larger than its largest buffer cannot.
+    pub(super) fn fits(&self, caps: &Caps) -> Result<()> {
+        let elem = self.dtype.bytes();
+        for (what, len, bytes) in [
+            ("q", self.key_len(), elem),
+            ("v", self.value_len(), elem),
+            ("a state", self.state_len(), 4),
+        ] {
+            let (needed, available) = (len as u64 * bytes, caps.buffer_bytes);
+            if needed > available {
+                let remedy = "cut the batch or the sequence";
+                return Err(Error::Limit {
+                    what: format!("bytes of {what}"),
+                    needed,
+                    available,
+                    remedy,
+                });
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
         for (what, width) in [("key width", self.key), ("value width", self.value)] {
             if !(1..=MAX_WIDTH).contains(&width) {
@@ -93,16 +118,11 @@ impl Shape {
                 got: self.dtype.name().into(),
             });
         }
-        let sizes = [
-            self.batch,
-            self.tokens,
-            self.heads,
-            self.key.max(self.value).max(8),
-        ];
-        let elements = sizes
-            .into_iter()
-            .try_fold(1u64, |product, n| product.checked_mul(n as u64));
-        if elements.is_none_or(|n| n > 1 << 48) || sizes.into_iter().any(|n| n > 1 << 31) {
+        // Empty axes count as 1: sizes that no array could have are refused whether or not another axis is empty.
+        let widest = self.key.max(self.value) * self.key.min(self.value).max(8);
+        let sizes = [self.batch, self.tokens, self.heads, widest].map(|n| n.max(1) as u64);
+        let elements = sizes.into_iter().try_fold(1u64, u64::checked_mul);
+        if elements.is_none_or(|n| n > 1 << 56) || sizes.into_iter().any(|n| n > 1 << 31) {
             let got = format!(
                 "batch {} x tokens {} x heads {}",
                 self.batch, self.tokens, self.heads
@@ -110,7 +130,7 @@ impl Shape {
             return Err(Error::Argument {
                 op,
                 what: "shape".into(),
-                expected: "at most 2^48 elements, 2^31 a side".into(),
+                expected: "of at most 2^31 a side".into(),
                 got,
             });
         }

@@ -12,7 +12,7 @@ pub(super) const GRAIN: u64 = 64;
 pub(super) const ALIGN: u64 = 256;
 
 /// The longest a dispatch is predicted to run; drivers reset a GPU that is busy for a second or two.
-const STEP_MS: f64 = 100.0;
+pub(super) const STEP_MS: f64 = 100.0;
 
 /// A part of the work that one dispatch covers: heads counted over batch x heads, and tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,54 +61,42 @@ pub(super) fn segments(window: &Window, n: u64) -> (u64, u64) {
     (window.tokens_len().div_ceil(tokens.max(1)), tokens)
 }
 
-/// Cuts a call into windows, in an order in which a window follows the earlier tokens of its heads. No invocation walks more
-/// than `most_tokens` tokens.
-pub(super) fn cut(
-    shape: &Shape,
-    segments: u64,
-    most_tokens: u64,
-    out_elem_bytes: u64,
-    caps: &Caps,
-) -> Result<Vec<Window>> {
-    let whole = Window {
-        heads: 0..shape.rows() as u64,
-        tokens: 0..shape.tokens as u64,
-    };
-    let mut windows = Vec::new();
-    halve(
-        &Cut {
-            shape,
-            segments,
-            most_tokens,
-            out_elem_bytes,
-            caps,
-        },
-        whole,
-        &mut windows,
-    )?;
-    Ok(windows)
+/// What decides how a call is cut.
+pub(super) struct Cut<'a> {
+    pub shape: &'a Shape,
+    pub caps: &'a Caps,
+    /// Segments of every window.
+    pub segments: u64,
+    /// Workgroups to a segment.
+    pub slices: u64,
+    /// Tokens of a segment that an invocation may walk.
+    pub most_tokens: u64,
+    pub out_elem_bytes: u64,
 }
 
-struct Cut<'a> {
-    shape: &'a Shape,
-    segments: u64,
-    most_tokens: u64,
-    out_elem_bytes: u64,
-    caps: &'a Caps,
+/// Cuts a call into windows, in an order in which a window follows the earlier tokens of its heads.
+pub(super) fn cut(call: &Cut<'_>) -> Result<Vec<Window>> {
+    let whole = Window {
+        heads: 0..call.shape.rows() as u64,
+        tokens: 0..call.shape.tokens as u64,
+    };
+    let mut windows = Vec::new();
+    halve(call, whole, &mut windows)?;
+    Ok(windows)
 }
 
 fn halve(call: &Cut<'_>, window: Window, windows: &mut Vec<Window>) -> Result<()> {
     let Cut { shape, caps, .. } = call;
     let len = |range: Range<u64>| range.end - range.start;
+    let state_len = (shape.key * shape.value) as u64;
+    let walks = window.heads_len() * segments(&window, call.segments).0;
     let keys = len(window.span(shape, shape.key, shape.dtype.bytes()));
     let values = len(window.span(shape, shape.value, call.out_elem_bytes));
-    let states = 4
-        * window.heads_len()
-        * segments(&window, call.segments).0
-        * (shape.key * shape.value) as u64
-        + ALIGN;
+    let states = 4 * walks * state_len + ALIGN;
+    let groups = (walks * call.slices).max(window.heads_len() * state_len.div_ceil(64));
     let tensors_fit = keys.max(values) <= caps.binding_bytes;
-    let states_fit = states <= caps.binding_bytes;
+    let states_fit =
+        states <= caps.binding_bytes && groups <= u64::from(caps.groups_per_dim).pow(2);
     let fits = tensors_fit && states_fit;
 
     let (heads, tokens) = (window.heads_len(), window.tokens_len());

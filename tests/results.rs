@@ -1,0 +1,470 @@
+//! Results on the adapter at hand against the CPU reference and the case files. A missing adapter fails every test here.
+
+use std::{collections::BTreeMap, path::Path, sync::OnceLock};
+
+use serde_json::Map;
+use subquad::{
+    Gpu, Select,
+    case::{Array, Case, Failure, Problem, judge, ops, run},
+    cli::case_files,
+    gpu::{Caps, Dtype},
+    linear::{Form, Inputs, Layout, Options, Shape, cpu, forward, step},
+    plan::Plan,
+};
+
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| {
+        Gpu::open(&Select::from_env())
+            .expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers")
+    })
+}
+
+/// The plans of this device, and those of others that run on it: GPUs get other kernels than software adapters.
+fn plans(problem: &dyn Problem) -> Vec<Plan> {
+    let mut plans = problem.plans(gpu().caps(), true).unwrap();
+    for caps in [Caps::webgpu_floor(), Caps::nvidia()] {
+        for plan in problem.plans(&caps, true).unwrap_or_default() {
+            if plan.check(gpu().caps()).is_ok()
+                && plans.iter().all(|other| other.steps != plan.steps)
+            {
+                plans.push(plan);
+            }
+        }
+    }
+    plans
+}
+
+/// Runs every plan of a case, with and without run-time checks, and judges each output.
+fn misses(case: &Case) -> Vec<String> {
+    let problem = case.bind().unwrap();
+    let references = problem.reference().unwrap();
+    let mut misses = Vec::new();
+    for plan in plans(problem.as_ref()) {
+        for checked in [true, false] {
+            let arrays = run(gpu(), problem.as_ref(), &plan, checked).unwrap();
+            for ((output, array), reference) in
+                problem.outputs().iter().zip(&arrays).zip(&references)
+            {
+                let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
+                let expected = case
+                    .expected
+                    .get(output.name)
+                    .map(|expected| judge(output, array, &expected.values(), None));
+                if !verdict.holds() || expected.is_some_and(|verdict| !verdict.holds()) {
+                    let checked = if checked { "checked" } else { "unchecked" };
+                    misses.push(format!(
+                        "{} {} {checked} {}: {verdict:?} {expected:?}",
+                        case.name, plan.label, output.name
+                    ));
+                }
+            }
+        }
+    }
+    misses
+}
+
+#[test]
+fn built_in_cases_hold_on_every_plan_with_and_without_checks() {
+    let cases: Vec<Case> = ops().iter().flat_map(|op| (op.builtin)()).collect();
+    let misses: Vec<String> = cases.iter().flat_map(misses).collect();
+    assert!(misses.is_empty(), "{}", misses.join("\n"));
+}
+
+#[test]
+fn case_files_hold_on_every_plan() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/linear_attention");
+    if !folder.is_dir() {
+        println!("skipped: no folder {}", folder.display());
+        return;
+    }
+    let mut all = Vec::new();
+    let mut run = 0;
+    for file in case_files(&[folder]).unwrap() {
+        let case = Case::read(&file, None, &Map::new()).unwrap();
+        match case.bind() {
+            Err(Failure::Unavailable { what, .. }) => println!("skipped: {}: {what}", case.name),
+            Err(failure) => panic!("{failure}"),
+            Ok(_) => {
+                run += 1;
+                all.extend(misses(&case));
+            }
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+    assert!(run >= 5, "only {run} of the case files ran");
+}
+
+/// A call with random inputs in (-1, 1), and its parts.
+struct Call {
+    shape: Shape,
+    options: Options,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    g: Vec<f32>,
+    state: Vec<f32>,
+}
+
+impl Call {
+    fn new(tokens: usize, heads: usize, key: usize, value: usize) -> Call {
+        let shape = Shape {
+            batch: 1,
+            tokens,
+            heads,
+            key,
+            value,
+            layout: Layout::Bthd,
+            dtype: Dtype::F32,
+        };
+        let mut seed = (tokens * 31 + heads * 7 + key) as u64;
+        let mut random = |len: usize| -> Vec<f32> {
+            let mut next = || {
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (seed >> 40) as f32 / (1 << 23) as f32 - 1.0
+            };
+            (0..len).map(|_| next()).collect()
+        };
+        let (q, k, v, state) = (
+            random(shape.key_len()),
+            random(shape.key_len()),
+            random(shape.value_len()),
+            random(shape.state_len()),
+        );
+        let g = (0..heads).map(|h| -0.3 / (1 << h) as f32).collect();
+        Call {
+            shape,
+            options: Options::lightning(),
+            q,
+            k,
+            v,
+            g,
+            state,
+        }
+    }
+
+    fn form(mut self, form: Form) -> Call {
+        self.options.form = form;
+        self
+    }
+
+    fn run(&self) -> (Vec<f32>, Vec<f32>) {
+        let gpu = gpu();
+        let [q, k, v, g, state] = [&self.q, &self.k, &self.v, &self.g, &self.state]
+            .map(|values| gpu.upload(values).unwrap());
+        let (mut o, mut last) = (
+            gpu.zeros(self.shape.value_len()).unwrap(),
+            gpu.zeros(self.shape.state_len()).unwrap(),
+        );
+        let inputs = Inputs {
+            q: &q,
+            k: &k,
+            v: &v,
+            log_decay: Some(&g),
+        };
+        forward(
+            gpu,
+            &self.shape,
+            &self.options,
+            &inputs,
+            Some(&state),
+            &mut o,
+            Some(&mut last),
+        )
+        .unwrap();
+        (o.download().unwrap(), last.download().unwrap())
+    }
+
+    fn reference(&self) -> cpu::Outputs {
+        let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|x| f64::from(*x)).collect() };
+        let (g, state) = (wide(&self.g), wide(&self.state));
+        cpu::forward(
+            &self.shape,
+            &self.options,
+            &wide(&self.q),
+            &wide(&self.k),
+            &wide(&self.v),
+            Some(&g),
+            Some(&state),
+        )
+        .unwrap()
+    }
+
+    /// The tokens from `begin` to `end`, from a given state; `bthd` with a batch of one is contiguous in tokens.
+    fn cut(&self, begin: usize, end: usize, state: Vec<f32>) -> Call {
+        let rows = |values: &[f32], width: usize| {
+            values[begin * self.shape.heads * width..end * self.shape.heads * width].to_vec()
+        };
+        let (key, value) = (self.shape.key, self.shape.value);
+        let shape = Shape {
+            tokens: end - begin,
+            ..self.shape
+        };
+        Call {
+            shape,
+            options: self.options,
+            q: rows(&self.q, key),
+            k: rows(&self.k, key),
+            v: rows(&self.v, value),
+            g: self.g.clone(),
+            state,
+        }
+    }
+}
+
+fn ratio(got: &[f32], reference: &[f64]) -> f64 {
+    let error: f64 = got
+        .iter()
+        .zip(reference)
+        .map(|(a, b)| (f64::from(*a) - b).powi(2))
+        .sum();
+    (error / reference.iter().map(|x| x * x).sum::<f64>()).sqrt()
+}
+
+const FORMS: [Form; 4] = [Form::Auto, Form::Fused, Form::Segments(3), Form::Recurrent];
+
+#[test]
+fn output_ignores_future_tokens() {
+    for form in FORMS {
+        let call = Call::new(150, 2, 16, 20).form(form);
+        let (whole, _) = call.run();
+        for t in [0, 1, 7, 8, 15, 16, 63, 64, 65, 127, 128, 149] {
+            let mut changed = Call::new(150, 2, 16, 20).form(form);
+            for row in t * 2..150 * 2 {
+                changed.q[row * 16] += 1.0;
+                changed.k[row * 16 + 1] -= 2.0;
+                changed.v[row * 20 + 19] *= -3.0;
+            }
+            let (after, _) = changed.run();
+            let before = t * 2 * 20;
+            assert_eq!(whole[..before], after[..before], "{form:?}, token {t}");
+            assert_ne!(
+                whole[before..before + 40],
+                after[before..before + 40],
+                "{form:?}, token {t}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sequence_resumes_at_any_cut_and_bit_equal_at_chunk_cuts() {
+    for form in [Form::Auto, Form::Fused, Form::Recurrent] {
+        let call = Call::new(200, 2, 24, 32).form(form);
+        let reference = call.reference();
+        let (whole, whole_state) = call.run();
+        for cut in [0, 1, 13, 63, 64, 65, 128, 192, 199, 200] {
+            let (mut o, state) = call.cut(0, cut, call.state.clone()).run();
+            let (rest, state) = call.cut(cut, 200, state).run();
+            o.extend(rest);
+            assert!(
+                ratio(&o, &reference.o) <= 5e-6 && ratio(&state, &reference.final_state) <= 5e-6,
+                "{form:?}, cut at {cut}"
+            );
+            // A sequence of fewer than 32 tokens gets another kernel on a GPU, and one of 1 or 4 other blocks everywhere.
+            if cut % 64 == 0 && (cut == 0 || cut == 200 || cut.min(200 - cut) >= 32) {
+                assert_eq!(
+                    (&o, &state),
+                    (&whole, &whole_state),
+                    "{form:?}, cut at {cut}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn decoding_after_prefill_equals_the_whole_sequence() {
+    let gpu = gpu();
+    let call = Call::new(164, 3, 32, 36);
+    let reference = call.reference();
+    let (mut o, state) = call.cut(0, 64, call.state.clone()).run();
+    let mut state = gpu.upload(&state).unwrap();
+    let g = gpu.upload(&call.g).unwrap();
+    for (begin, end) in (64..150)
+        .map(|t| (t, t + 1))
+        .chain([(150, 155), (155, 164)])
+    {
+        let part = call.cut(begin, end, Vec::new());
+        let [q, k, v] = [&part.q, &part.k, &part.v].map(|values| gpu.upload(values).unwrap());
+        let mut out = gpu.zeros(part.shape.value_len()).unwrap();
+        step(
+            gpu,
+            &part.shape,
+            &part.options,
+            &Inputs {
+                q: &q,
+                k: &k,
+                v: &v,
+                log_decay: Some(&g),
+            },
+            &mut state,
+            &mut out,
+        )
+        .unwrap();
+        o.extend(out.download().unwrap());
+    }
+    assert!(ratio(&o, &reference.o) <= 5e-6);
+    assert!(ratio(&state.download().unwrap(), &reference.final_state) <= 5e-6);
+}
+
+#[test]
+fn one_token_fades_by_its_exact_distance() {
+    // k and v are zero but for token s: o_t = exp(g (t - s)), element by element, across every block, chunk and segment border.
+    for form in FORMS {
+        for (s, g) in [
+            (0, -0.01f32),
+            (5, -0.7),
+            (63, -3e-6),
+            (64, -0.25),
+            (100, -8.0),
+        ] {
+            let mut call = Call::new(200, 1, 4, 4).form(form);
+            call.g = vec![g];
+            call.q.fill(1.0);
+            call.k.fill(0.0);
+            call.v.fill(0.0);
+            call.state.fill(0.0);
+            call.k[s * 4] = 1.0;
+            call.v[s * 4] = 1.0;
+            let (o, _) = call.run();
+            for t in 0..200 {
+                let exact = if t < s {
+                    0.0
+                } else {
+                    (f64::from(g) * (t - s) as f64).exp()
+                };
+                let exponents = (200.0 * f64::from(-g)).min(88.0);
+                let allowed = (3.0 + 2.0 * exponents + 8.0) * 2f64.powi(-23) * exact
+                    + f64::from(f32::MIN_POSITIVE);
+                let error = (f64::from(o[t * 4]) - exact).abs();
+                assert!(
+                    error <= allowed,
+                    "{form:?}, g {g}, from {s} to {t}: {} for {exact}",
+                    o[t * 4]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn layouts_and_reruns_are_bit_equal() {
+    for form in FORMS {
+        let call = Call::new(130, 3, 20, 12).form(form);
+        let (o, state) = call.run();
+        assert_eq!((&o, &state), (&call.run().0, &call.run().1), "{form:?}");
+        let turn = |values: &[f32], width: usize| -> Vec<f32> {
+            let row = |h: usize, t: usize| values[(t * 3 + h) * width..][..width].to_vec();
+            (0..3)
+                .flat_map(|h| (0..130).flat_map(move |t| row(h, t)))
+                .collect()
+        };
+        let mut turned = Call::new(130, 3, 20, 12).form(form);
+        turned.shape.layout = Layout::Bhtd;
+        (turned.q, turned.k, turned.v) = (turn(&call.q, 20), turn(&call.k, 20), turn(&call.v, 12));
+        let (o_turned, state_turned) = turned.run();
+        assert_eq!((turn(&o, 12), state), (o_turned, state_turned), "{form:?}");
+    }
+}
+
+#[test]
+fn zero_columns_change_nothing() {
+    for form in FORMS {
+        let call = Call::new(100, 2, 13, 9).form(form);
+        let pad = |values: &[f32], from: usize, to: usize| -> Vec<f32> {
+            values
+                .chunks(from)
+                .flat_map(|row| {
+                    row.iter()
+                        .copied()
+                        .chain(std::iter::repeat_n(0.0, to - from))
+                })
+                .collect()
+        };
+        let mut padded = Call::new(100, 2, 32, 16).form(form);
+        (padded.q, padded.k, padded.v, padded.g) = (
+            pad(&call.q, 13, 32),
+            pad(&call.k, 13, 32),
+            pad(&call.v, 9, 16),
+            call.g.clone(),
+        );
+        padded.state = call
+            .state
+            .chunks(13 * 9)
+            .flat_map(|head| pad(&pad(head, 9, 16), 13 * 16, 32 * 16))
+            .collect();
+        let reference = call.reference();
+        let narrow: Vec<f32> = padded
+            .run()
+            .0
+            .chunks(16)
+            .flat_map(|row| row[..9].to_vec())
+            .collect();
+        assert!(
+            ratio(&narrow, &reference.o) <= 5e-6 && ratio(&call.run().0, &reference.o) <= 5e-6,
+            "{form:?}"
+        );
+    }
+}
+
+#[test]
+fn long_sums_stay_within_tolerance() {
+    for (g, mean) in [
+        (-3e-6f32, 1.0f32),
+        (0.0, 1.0),
+        (-3e-6, 0.0),
+        (-1e-3, 1.0),
+        (-8.0, 0.0),
+    ] {
+        let mut call = Call::new(131_072, 1, 16, 16);
+        for values in [&mut call.q, &mut call.k, &mut call.v] {
+            values.iter_mut().for_each(|x| *x += mean);
+        }
+        call.g = vec![g];
+        call.state.fill(0.0);
+        let reference = call.reference();
+        for form in [Form::Auto, Form::Fused] {
+            call.options.form = form;
+            let (o, state) = call.run();
+            let (o, state) = (
+                ratio(&o, &reference.o),
+                ratio(&state, &reference.final_state),
+            );
+            println!("g {g}, mean {mean}, {form:?}: o {o:.1e}, state {state:.1e}");
+            assert!(
+                o <= 5e-6 && state <= 5e-6,
+                "g {g}, mean {mean}, {form:?}: {o:e}, {state:e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn cases_survive_writing_and_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case.safetensors");
+    let tensors = BTreeMap::from([
+        (
+            "in.q".to_owned(),
+            Array::rounded(Dtype::Bf16, &[1, 2, 1, 2], &[0.5, -1.0, 2.0, 0.25]),
+        ),
+        ("out.o".to_owned(), Array::f32(&[3], &[1.0, 2.0, 3.0])),
+    ]);
+    let metadata = BTreeMap::from([
+        ("op".to_owned(), "linear_attention".to_owned()),
+        ("params".to_owned(), r#"{"scale": 2.0}"#.to_owned()),
+    ]);
+    Case::write_tensors(&path, &tensors, metadata).unwrap();
+    let case = Case::read(&path, None, &Map::new()).unwrap();
+    assert_eq!(
+        (
+            &case.inputs["q"],
+            &case.expected["o"],
+            case.params["scale"].as_f64()
+        ),
+        (&tensors["in.q"], &tensors["out.o"], Some(2.0))
+    );
+}

@@ -1,0 +1,616 @@
+//! Every kernel that planners choose, held against each graphics API without a device.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use subquad::{
+    Error, Gpu, Tensor,
+    case::ops,
+    gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
+    linear::{
+        Decay, Form, Layout, Options, Shape,
+        plan::{self, States},
+    },
+    plan::{Bind, Plan, Slot, Step, Work},
+    translate::{capabilities, translate},
+};
+use wgpu_naga_bridge::{create_validator, features_to_naga_capabilities};
+
+/// Folders of shaders whose kernels are not collected here yet.
+const NOT_COLLECTED: &[&str] = &["roof", "softmax"];
+
+/// Key and value widths stored as every type: narrow, one tile, odd, several tiles, widest.
+const WIDTHS: &[(usize, usize)] = &[(4, 4), (64, 64), (65, 65), (300, 20), (512, 512)];
+
+/// Key and value widths stored as f32: they differ from the others by tiles.
+const MORE_WIDTHS: &[(usize, usize)] = &[
+    (1, 1),
+    (3, 7),
+    (16, 8),
+    (80, 96),
+    (128, 128),
+    (256, 64),
+    (512, 511),
+];
+
+/// A kernel and the presets, by number, on which it is planned.
+struct Found {
+    kernel: Arc<Kernel>,
+    presets: HashSet<usize>,
+}
+
+/// Every kernel of the family, on every preset, with and without native 16-bit floats.
+fn found() -> &'static [Found] {
+    static FOUND: OnceLock<Vec<Found>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let mut found: HashMap<Arc<Kernel>, HashSet<usize>> = HashMap::new();
+        let cases: Vec<_> = ops().iter().flat_map(|op| (op.builtin)()).collect();
+        for (number, preset) in Caps::presets().into_iter().enumerate() {
+            for f16 in HashSet::from([preset.f16, false]) {
+                let caps = Caps {
+                    f16,
+                    ..preset.clone()
+                };
+                let mut plans = linear_plans(&caps);
+                for case in &cases {
+                    let problem = case.bind().unwrap();
+                    plans.extend(problem.plans(&caps, true).unwrap());
+                }
+                for step in plans.into_iter().flat_map(|plan| plan.steps) {
+                    found.entry(step.kernel).or_default().insert(number);
+                }
+            }
+        }
+        let mut found: Vec<_> = found
+            .into_iter()
+            .map(|(kernel, presets)| Found { kernel, presets })
+            .collect();
+        found.sort_by_cached_key(|found| found.kernel.label());
+        println!("{} kernels", found.len());
+        found
+    })
+}
+
+fn linear_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    let every: &[Dtype] = &[Dtype::F32, Dtype::F16, Dtype::Bf16];
+    let widths = WIDTHS.iter().map(|width| (*width, every));
+    let more = MORE_WIDTHS.iter().map(|width| (*width, &every[..1]));
+    for ((key, value), dtypes) in widths.chain(more) {
+        for &dtype in dtypes {
+            for decay in [Decay::None, Decay::Head] {
+                for tokens in [0, 1, 3, 520] {
+                    let shape = Shape {
+                        batch: 1,
+                        tokens,
+                        heads: 2,
+                        key,
+                        value,
+                        layout: Layout::Bthd,
+                        dtype,
+                    };
+                    let options = Options {
+                        decay,
+                        scale: 1.0,
+                        form: Form::Auto,
+                    };
+                    plans.push(plan::step(&shape, &options, caps).unwrap());
+                    for (initial, last) in [(false, false), (true, true)] {
+                        let states = States { initial, last };
+                        let all = plan::variants(&shape, &options, states, caps).unwrap();
+                        // A device so slow that the tokens are cut into windows, the later of which resume.
+                        let slow = Caps {
+                            gflops: all.iter().map(|plan| plan.work.flops).sum::<f64>()
+                                / all.len() as f64
+                                / 250e6,
+                            ..caps.clone()
+                        };
+                        plans.extend(all);
+                        if tokens > 64 {
+                            plans.extend(plan::variants(&shape, &options, states, &slow).unwrap());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    plans
+}
+
+/// Runs a check on every kernel, on all processors, and returns the complaints.
+fn each_kernel(check: impl Fn(&Found) -> Result<(), String> + Sync) {
+    let found = found();
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let complaints: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = found
+            .chunks(found.len().div_ceil(threads))
+            .map(|part| {
+                let check = &check;
+                scope.spawn(move || {
+                    part.iter()
+                        .filter_map(|found| {
+                            let message = check(found).err()?;
+                            Some(format!("{}: {message}", found.kernel.label()))
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
+    });
+    assert!(
+        complaints.is_empty(),
+        "{} of {} kernels:\n{}",
+        complaints.len(),
+        found.len(),
+        complaints.join("\n")
+    );
+}
+
+/// Runs a program on some input, for at most a minute, and returns its status and both outputs.
+fn run(command: &mut Command, input: &[u8]) -> Result<(bool, String), String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut stdin = child.stdin.take().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that ends early closes its input; its status tells.
+            let _ = stdin.write_all(input);
+        });
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let out = scope.spawn(move || std::io::read_to_string(&mut stdout));
+        let err = scope.spawn(move || std::io::read_to_string(&mut stderr));
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("it did not finish within a minute".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let text = |reader: std::thread::ScopedJoinHandle<'_, std::io::Result<String>>| {
+            reader.join().unwrap().map_err(|error| error.to_string())
+        };
+        Ok((status.success(), text(out)? + &text(err)?))
+    })
+}
+
+fn features(needs: &Needs) -> (wgpu::Features, wgpu::DownlevelFlags) {
+    let mut features = wgpu::Features::IMMEDIATES;
+    features.set(wgpu::Features::SHADER_F16, needs.f16);
+    features.set(wgpu::Features::SUBGROUP, needs.subgroup);
+    let mut flags = wgpu::DownlevelFlags::empty();
+    flags.set(wgpu::DownlevelFlags::SHADER_F16_IN_F32, needs.half);
+    (features, flags)
+}
+
+#[test]
+fn capabilities_are_those_wgpu_grants() {
+    for bits in 0..8u32 {
+        let needs = Needs {
+            f16: bits & 1 != 0,
+            half: bits & 2 != 0,
+            subgroup: bits & 4 != 0,
+        };
+        let (features, flags) = features(&needs);
+        assert_eq!(
+            capabilities(&needs),
+            features_to_naga_capabilities(features, flags)
+        );
+    }
+}
+
+#[test]
+fn kernels_agree_with_their_description() {
+    each_kernel(|Found { kernel, .. }| {
+        let reflection = reflect(kernel).map_err(|error| error.to_string())?;
+        let bytes = kernel.params.last().map_or(0, |(_, at)| at + 4);
+        if reflection.immediate_bytes as usize != bytes || bytes > 128 {
+            return Err(format!(
+                "{} bytes of immediates, declared are {bytes}",
+                reflection.immediate_bytes
+            ));
+        }
+        if reflection.bindings.len() > 8 {
+            return Err(format!("{} storage buffers", reflection.bindings.len()));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn kernels_need_what_they_declare_and_no_more() {
+    each_kernel(|Found { kernel, .. }| {
+        let module = reflect(kernel).map_err(|error| error.to_string())?.module;
+        let valid = |needs: &Needs| {
+            let (features, flags) = features(needs);
+            create_validator(features, flags, naga::valid::ValidationFlags::all())
+                .validate(&module)
+                .map_err(|error| format!("{:?}", error.into_inner()))
+        };
+        let needs = kernel.needs;
+        valid(&needs)?;
+        for (declared, name, less) in [
+            (
+                needs.f16,
+                "f16",
+                Needs {
+                    f16: false,
+                    ..needs
+                },
+            ),
+            (
+                needs.half,
+                "half",
+                Needs {
+                    half: false,
+                    ..needs
+                },
+            ),
+            (
+                needs.subgroup,
+                "subgroup",
+                Needs {
+                    subgroup: false,
+                    ..needs
+                },
+            ),
+        ] {
+            if declared && valid(&less).is_ok() {
+                return Err(format!("it declares {name} and does not need it"));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn kernels_translate_to_every_language() {
+    let validator = Command::new("spirv-val").arg("--version").output().is_ok();
+    if !validator {
+        println!("skipped: spirv-val is not installed");
+    }
+    each_kernel(|Found { kernel, .. }| {
+        let translations = translate(kernel).map_err(|error| error.to_string())?;
+        if !translations.msl.contains("kernel void main_(") {
+            return Err("no entry point in its MSL".into());
+        }
+        let [x, y, z] = kernel.workgroup;
+        if !translations
+            .hlsl
+            .contains(&format!("[numthreads({x}, {y}, {z})]"))
+        {
+            return Err("no entry point in its HLSL".into());
+        }
+        if validator {
+            let bytes: Vec<u8> = translations
+                .spirv
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect();
+            let mut command = Command::new("spirv-val");
+            let (good, text) = run(command.args(["--target-env", "vulkan1.2", "-"]), &bytes)?;
+            if !good {
+                return Err(format!("spirv-val: {text}"));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn undeclared_needs_are_refused() {
+    for Found { kernel, .. } in found() {
+        if kernel.needs != Needs::default() {
+            let kernel = Kernel {
+                needs: Needs::default(),
+                ..Kernel::clone(kernel)
+            };
+            assert!(
+                matches!(translate(&kernel), Err(Error::Shader { .. })),
+                "{}",
+                kernel.label()
+            );
+        }
+    }
+}
+
+/// A device that executes nothing and validates everything, with the limits and features of a preset.
+fn noop(caps: &Caps) -> Gpu {
+    let mut features = wgpu::Features::IMMEDIATES;
+    features.set(wgpu::Features::SHADER_F16, caps.f16);
+    features.set(wgpu::Features::SUBGROUP, caps.subgroup.is_some());
+    features.set(wgpu::Features::TIMESTAMP_QUERY, caps.timestamps);
+    let limits = wgpu::Limits {
+        max_compute_workgroup_storage_size: caps.workgroup_bytes,
+        max_compute_invocations_per_workgroup: caps.invocations,
+        max_compute_workgroup_size_x: caps.invocations,
+        max_compute_workgroup_size_y: caps.invocations,
+        max_compute_workgroups_per_dimension: caps.groups_per_dim,
+        max_storage_buffer_binding_size: caps.binding_bytes,
+        max_buffer_size: caps.buffer_bytes,
+        min_storage_buffer_offset_alignment: caps.offset_align,
+        max_immediate_size: caps.immediate_bytes,
+        max_storage_buffers_per_shader_stage: caps.storage_buffers,
+        ..Default::default()
+    };
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::NOOP;
+    descriptor.backend_options.noop = wgpu::NoopBackendOptions {
+        limits: Some(limits),
+        features: Some(features),
+        subgroup_min_size: caps.subgroup.map(|(least, _)| least),
+        subgroup_max_size: caps.subgroup.map(|(_, most)| most),
+        ..wgpu::NoopBackendOptions::enabled()
+    };
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::NOOP));
+    let adapter = adapters.first().unwrap();
+    let request = Gpu::device_request(adapter);
+    let (device, queue) = pollster::block_on(adapter.request_device(&request)).unwrap();
+    let gpu = Gpu::from_wgpu(&device, &queue, Some(adapter)).unwrap();
+    let got = gpu.caps();
+    assert_eq!(
+        (
+            got.f16,
+            got.subgroup,
+            got.workgroup_bytes,
+            got.storage_buffers
+        ),
+        (
+            caps.f16,
+            caps.subgroup,
+            caps.workgroup_bytes,
+            caps.storage_buffers
+        )
+    );
+    assert_eq!(
+        (got.invocations, got.binding_bytes, got.buffer_bytes),
+        (caps.invocations, caps.binding_bytes, caps.buffer_bytes)
+    );
+    gpu
+}
+
+/// Records and submits plans on tensors of zeros as large as the plans bind.
+fn record(gpu: &Gpu, plans: &[Plan]) -> Result<(), String> {
+    let mut pass = gpu.pass("shaders");
+    for plan in plans {
+        let tensors = |output: bool| -> subquad::Result<Vec<Tensor<u32>>> {
+            let mut bytes = vec![0; 8];
+            for bind in plan.steps.iter().flat_map(|step| &step.bind) {
+                if let (Slot::Input(n), false) | (Slot::Output(n), true) = (bind.slot, output) {
+                    let most: &mut u64 = &mut bytes[usize::from(n)];
+                    *most = bind.bytes.end.max(*most);
+                }
+            }
+            bytes
+                .into_iter()
+                .map(|bytes| gpu.zeros(bytes.div_ceil(4) as usize))
+                .collect()
+        };
+        let mut run = || {
+            let (inputs, mut outputs) = (tensors(false)?, tensors(true)?);
+            let views: Vec<View<'_>> = inputs.iter().map(Tensor::view).collect();
+            let mut targets: Vec<ViewMut<'_>> = outputs.iter_mut().map(Tensor::view_mut).collect();
+            pass.run(plan, &views, &mut targets)
+        };
+        run().map_err(|error: Error| format!("{}: {error}", plan.label))?;
+    }
+    pass.submit().map(drop).map_err(|error| error.to_string())
+}
+
+/// A plan of one dispatch that binds a little of a buffer of its own everywhere.
+fn alone(kernel: &Arc<Kernel>) -> Result<Plan, String> {
+    let reflection = reflect(kernel).map_err(|error| error.to_string())?;
+    let bind = reflection
+        .bindings
+        .iter()
+        .zip(0..)
+        .map(|((_, write), n)| Bind {
+            slot: if *write {
+                Slot::Output(n)
+            } else {
+                Slot::Input(n)
+            },
+            bytes: 0..256,
+            write: *write,
+        })
+        .collect();
+    Ok(Plan {
+        op: "alone",
+        label: kernel.label(),
+        steps: vec![Step {
+            kernel: kernel.clone(),
+            bind,
+            params: vec![0; reflection.immediate_bytes as usize],
+            groups: 1,
+            predicted_ms: 0.0,
+        }],
+        scratch: Vec::new(),
+        work: Work::default(),
+    })
+}
+
+#[test]
+fn pipelines_compile_on_every_preset() {
+    let gpus: Vec<Gpu> = Caps::presets().iter().map(noop).collect();
+    each_kernel(|Found { kernel, presets }| {
+        let plan = alone(kernel)?;
+        for number in presets {
+            record(&gpus[*number], std::slice::from_ref(&plan))?;
+        }
+        Ok(())
+    });
+    for (number, gpu) in gpus.iter().enumerate() {
+        let planned = found()
+            .iter()
+            .filter(|found| found.presets.contains(&number));
+        assert_eq!(gpu.pipelines(), planned.count());
+    }
+}
+
+#[test]
+fn plans_record_on_every_preset() {
+    for caps in Caps::presets() {
+        let gpu = noop(&caps);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            for layout in [Layout::Bthd, Layout::Bhtd] {
+                for width in [16, 17] {
+                    for tokens in [0, 1, 200] {
+                        for (initial, last) in [(false, false), (true, true)] {
+                            let shape = Shape {
+                                batch: 2,
+                                tokens,
+                                heads: 3,
+                                key: 32,
+                                value: width,
+                                layout,
+                                dtype,
+                            };
+                            let options = Options::lightning();
+                            let states = States { initial, last };
+                            let mut plans =
+                                plan::variants(&shape, &options, states, &caps).unwrap();
+                            plans.push(plan::step(&shape, &options, &caps).unwrap());
+                            record(&gpu, &plans).unwrap();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// WGSL files below `shaders/`, by path from there.
+fn files() -> Vec<(String, String)> {
+    fn walk(folder: &Path, root: &Path, files: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, files);
+            } else if path.extension().is_some_and(|ext| ext == "wgsl") {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy();
+                files.push((name.replace('\\', "/"), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut files = Vec::new();
+    walk(&root, &root, &mut files);
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn every_shader_file_is_part_of_a_kernel() {
+    let used: HashSet<&str> = found()
+        .iter()
+        .flat_map(|found| &found.kernel.parts)
+        .map(|part| part.path)
+        .collect();
+    let unused: Vec<String> = files()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| {
+            let folder = name.split('/').next().unwrap_or_default();
+            !NOT_COLLECTED.contains(&folder) && !used.contains(name.as_str())
+        })
+        .collect();
+    assert!(unused.is_empty(), "{unused:?}");
+}
+
+/// The functions of a shader, by name and body, without comments.
+fn functions(text: &str) -> Vec<(String, String)> {
+    let text: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n")
+        .collect();
+    let mut functions = Vec::new();
+    for piece in text.split("\nfn ").skip(1) {
+        let name = piece.split('(').next().unwrap_or_default().to_owned();
+        let open = piece.find('{').unwrap();
+        let mut depth = 0;
+        let end = piece[open..].find(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth == 0
+        });
+        functions.push((name, piece[open..open + end.unwrap()].to_owned()));
+    }
+    functions
+}
+
+#[test]
+fn no_return_can_skip_a_barrier() {
+    let mut barriers = 0;
+    for (file, text) in files() {
+        for (name, body) in functions(&text) {
+            let waits = body.contains("Barrier()");
+            barriers += usize::from(waits);
+            if name == "main" || waits {
+                let returns = body
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .any(|word| word == "return");
+                assert!(!returns, "`{name}` in {file} returns early");
+            }
+        }
+    }
+    assert!(barriers > 0);
+}
+
+/// Tint proves what naga does not: that barriers and subgroup operations lie in uniform control flow. `SUBQUAD_TINT` names
+/// a folder in which `npm install webgpu` was run.
+#[test]
+fn control_flow_is_uniform_to_tint() {
+    let Some(folder) = std::env::var_os("SUBQUAD_TINT") else {
+        println!("skipped: SUBQUAD_TINT does not name a folder with the npm package webgpu");
+        return;
+    };
+    let sources: Vec<serde_json::Value> = found()
+        .iter()
+        .map(|Found { kernel, .. }| {
+            // naga does not know this directive, Tint requires it.
+            let enable = if kernel.needs.subgroup {
+                "enable subgroups;\n"
+            } else {
+                ""
+            };
+            let code = format!("{enable}{}", kernel.source());
+            serde_json::json!({ "label": kernel.label(), "code": code })
+        })
+        .collect();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uniformity.mjs");
+    let input = serde_json::to_vec(&sources).unwrap();
+    let (good, text) = run(Command::new("node").arg(script).arg(folder), &input).unwrap();
+    assert!(good, "{text}");
+    let refused: Vec<serde_json::Value> = serde_json::from_str(&text).expect(&text);
+    for refusal in &refused {
+        eprintln!("{}", refusal["label"]);
+        for message in refusal["messages"].as_array().unwrap() {
+            eprintln!("    {message}");
+        }
+    }
+    assert!(
+        refused.is_empty(),
+        "{} of {} kernels",
+        refused.len(),
+        sources.len()
+    );
+}
