@@ -802,7 +802,7 @@ proptest! {
                     model.run(step);
                 }
                 model.check_end();
-                prop_assert_eq!(plan.work, first.work);
+                prop_assert_eq!(plan.work, plans[0].work);
             }
         }
     }
