@@ -1,5 +1,8 @@
-//! Sub-quadratic operators on any GPU.
-#![warn(missing_docs)]
+//! Sub-quadratic operators on any GPU: WGSL kernels through wgpu, an f64 CPU reference beside each.
+//!
+//! [`linear`] holds linear attention. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what
+//! planners produce. The call of an operator is one line; see [`linear::forward`].
+#![deny(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(
@@ -28,3 +31,7 @@ pub mod translate;
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Select, Tensor};
 pub use wgpu;
+
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

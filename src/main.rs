@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use subquad::{
     Select,
     case::Failure,
-    cli::{self, Device, apply, check, info},
+    cli::{self, Device, apply, bench, check, demo, info, shaders},
 };
 
 /// Sub-quadratic operators on any GPU.
@@ -68,6 +68,36 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measures two roofs of the adapter, then every operator against them.
+    Bench {
+        /// Only cases whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Writes the figures as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Writes a report with plots.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// Fewer repetitions.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The main job: a real attention layer through lightning attention, checked, compared and timed, with a report.
+    Demo {
+        /// The report.
+        #[arg(long, value_name = "FILE", default_value = "subquad-demo.html")]
+        html: PathBuf,
+        /// Shorter sequences.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Writes the assembled WGSL of every kernel variant, with SPIR-V, MSL and HLSL beside it.
+    Shaders {
+        /// The folder.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -125,6 +155,29 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let gpu = cli::open(device, &select)?;
             check::check(&check::Check { paths, gpu, quick }).map(drop)
         }
+        Command::Bench {
+            filter,
+            json,
+            html,
+            quick,
+        } => match cli::open(device, &select)? {
+            Some(gpu) => bench::bench(&bench::BenchArgs {
+                gpu,
+                filter,
+                json,
+                html,
+                quick,
+            }),
+            None => Err(Failure::Usage(
+                "bench measures adapters, and there is none to measure".into(),
+            )),
+        },
+        Command::Demo { html, quick } => demo::demo(&demo::DemoArgs {
+            gpu: cli::open(device, &select)?,
+            html,
+            quick,
+        }),
+        Command::Shaders { out } => shaders::shaders(&out),
     }
 }
 

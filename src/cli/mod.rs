@@ -6,7 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod info;
 pub mod report;
-// pub mod shaders;
+pub mod shaders;
 
 use std::path::PathBuf;
 

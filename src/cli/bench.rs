@@ -1,0 +1,412 @@
+//! `subquad bench`: what the operators reach, beside what the device can.
+
+mod measure;
+
+use std::{path::PathBuf, time::Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::{info::caps_json, report};
+use crate::{
+    Gpu,
+    case::{Case, Failure, Loaded, Problem, judge, ops, run, write_whole},
+    plan::{Plan, Work},
+};
+
+pub use measure::{
+    Bound, Effort, Measured, Roofs, measure, measure_roofs, median, most_runs, repeat,
+};
+
+/// More than this share of a measured roof means that a time or a count is wrong.
+const IMPOSSIBLE: f64 = 1.05;
+
+/// Results of cases with fewer operations than this are compared with the CPU reference.
+const VERIFIED_FLOPS: f64 = 5e8;
+
+/// Arguments of `bench`.
+pub struct BenchArgs {
+    /// The device.
+    pub gpu: Gpu,
+    /// Part of the names of the cases to run.
+    pub filter: Option<String>,
+    /// Where to write the figures as JSON.
+    pub json: Option<PathBuf>,
+    /// Where to write the report.
+    pub html: Option<PathBuf>,
+    /// Fewer and shorter samples.
+    pub quick: bool,
+}
+
+/// One case measured.
+pub struct Row {
+    /// The operator.
+    pub op: String,
+    /// The case.
+    pub name: String,
+    /// Sizes by letter.
+    pub sizes: Vec<(&'static str, usize)>,
+    /// Storage type.
+    pub dtype: &'static str,
+    /// The plan.
+    pub variant: String,
+    /// What it amounts to.
+    pub work: Work,
+    /// Time of one run.
+    pub time: Measured,
+    /// The tighter roof.
+    pub bound: Bound,
+    /// The time that roof allows over the median time.
+    pub share: f64,
+    /// Whether the result was compared with the CPU reference.
+    pub verified: bool,
+}
+
+impl Row {
+    /// Operations per nanosecond.
+    pub fn gflop_s(&self) -> f64 {
+        self.work.flops / self.time.median_ms / 1e6
+    }
+
+    /// Necessary bytes per nanosecond.
+    pub fn gb_s(&self) -> f64 {
+        self.work.bytes / self.time.median_ms / 1e6
+    }
+
+    /// A size by its letter.
+    pub fn size(&self, letter: &str) -> Option<usize> {
+        self.sizes
+            .iter()
+            .find(|(name, _)| *name == letter)
+            .map(|(_, n)| *n)
+    }
+}
+
+/// Cost on the host of a call whose pipelines and buffers exist.
+pub struct HostCost {
+    /// The case.
+    pub name: String,
+    /// Median time to plan, record and submit.
+    pub us: f64,
+    /// Whether the calls compiled or allocated anything.
+    pub steady: bool,
+}
+
+/// Everything `bench` found.
+pub struct Results {
+    /// The roofs.
+    pub roofs: Roofs,
+    /// The cases.
+    pub rows: Vec<Row>,
+    /// Cost on the host.
+    pub host: Option<HostCost>,
+}
+
+/// Measures the roofs and every case whose name contains the filter; prints a table and writes the files asked for.
+///
+/// # Errors
+/// `Usage` when no case has such a name; `Missed` when a result is wrong or exceeds a roof; `File`; those of the device.
+pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
+    let gpu = &args.gpu;
+    let filter = args.filter.as_deref().unwrap_or("");
+    let mut cases: Vec<Case> = ops()
+        .iter()
+        .flat_map(|op| (op.benches)(gpu.caps().class))
+        .collect();
+    cases.retain(|case| case.name.contains(filter));
+    if cases.is_empty() {
+        return Err(Failure::Usage(format!(
+            "no benchmark's name contains \"{filter}\""
+        )));
+    }
+    let effort = if args.quick {
+        Effort::QUICK
+    } else {
+        Effort::FULL
+    };
+    let bar = progress(cases.len() as u64 + 2);
+    bar.set_message("roofs");
+    let roofs = measure_roofs(gpu, effort)?;
+    bar.inc(1);
+    let mut rows = Vec::new();
+    for case in &cases {
+        bar.set_message(case.name.clone());
+        rows.push(measure_case(gpu, case, &roofs, effort)?);
+        bar.inc(1);
+    }
+    bar.set_message("host cost");
+    let host = host_cost(gpu, &cases)?;
+    bar.finish_and_clear();
+    let results = Results { roofs, rows, host };
+    print_results(gpu, &results);
+    if let Some(path) = &args.json {
+        let text = format!("{:#}\n", json_of(gpu, &results));
+        write_whole(path, text.as_bytes())?;
+    }
+    if let Some(path) = &args.html {
+        write_whole(path, report::bench_page(gpu.caps(), &results)?.as_bytes())?;
+        println!("report: {}", path.display());
+    }
+    verdict(&results)
+}
+
+/// A progress bar on standard error, silent unless that is a terminal.
+pub fn progress(len: u64) -> ProgressBar {
+    let bar = ProgressBar::new(len);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn measure_case(gpu: &Gpu, case: &Case, roofs: &Roofs, effort: Effort) -> Result<Row, Failure> {
+    let problem = case.bind()?;
+    let problem = problem.as_ref();
+    let plan = default_plan(gpu, case, problem)?;
+    let verified = plan.work.flops < VERIFIED_FLOPS;
+    if verified {
+        verify(gpu, case, problem, &plan)?;
+    }
+    let time = measure(gpu, problem, &plan, effort)?;
+    let (bound_ms, bound) = roofs.bound(&plan.work);
+    Ok(Row {
+        op: case.op.clone(),
+        name: case.name.clone(),
+        sizes: problem.sizes(),
+        dtype: problem
+            .inputs()
+            .first()
+            .map_or("none", |array| array.dtype.name()),
+        variant: plan.label,
+        work: plan.work,
+        time,
+        bound,
+        share: bound_ms / time.median_ms,
+        verified,
+    })
+}
+
+fn default_plan(gpu: &Gpu, case: &Case, problem: &dyn Problem) -> Result<Plan, Failure> {
+    let mut plans = problem.plans(gpu.caps(), false)?.into_iter();
+    plans
+        .next()
+        .ok_or_else(|| case.wrong("has no plan on this device"))
+}
+
+fn verify(gpu: &Gpu, case: &Case, problem: &dyn Problem, plan: &Plan) -> Result<(), Failure> {
+    let arrays = run(gpu, problem, plan, false)?;
+    let references = problem.reference()?;
+    for ((output, array), reference) in problem.outputs().iter().zip(&arrays).zip(references) {
+        let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
+        if !verdict.holds() {
+            return Err(Failure::Missed(format!(
+                "{}: {} is off by {:.1e}, tolerance {:.0e}",
+                case.name, output.name, verdict.ratio, verdict.bound
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Plans, records and submits the smallest forward case over and over while the device is idle.
+fn host_cost(gpu: &Gpu, cases: &[Case]) -> Result<Option<HostCost>, Failure> {
+    const CALLS: usize = 200;
+    let elements = |case: &Case| case.inputs.values().map(|array| array.elements()).sum();
+    let smallest = cases
+        .iter()
+        .filter(|case| case.name.contains("forward"))
+        .min_by_key(|case| -> usize { elements(case) });
+    let Some(case) = smallest else {
+        return Ok(None);
+    };
+    let problem = case.bind()?;
+    let mut loaded = Loaded::new(gpu, problem.as_ref())?;
+    let mut call = || -> Result<f64, Failure> {
+        let started = Instant::now();
+        let plan = default_plan(gpu, case, problem.as_ref())?;
+        let mut pass = gpu.pass("host cost");
+        loaded.record(&mut pass, &plan, false)?;
+        let done = pass.submit()?;
+        let us = started.elapsed().as_secs_f64() * 1e6;
+        done.wait(gpu.timeout())?;
+        Ok(us)
+    };
+    call()?;
+    call()?;
+    let counts = || (gpu.pipelines(), gpu.pool_allocations());
+    let before = counts();
+    let mut times = (0..CALLS)
+        .map(|_| call())
+        .collect::<Result<Vec<_>, Failure>>()?;
+    times.sort_by(f64::total_cmp);
+    Ok(Some(HostCost {
+        name: case.name.clone(),
+        us: median(&times),
+        steady: counts() == before,
+    }))
+}
+
+/// Rows of one operator that differ in the number of tokens only, by rising length; the key is the name without it.
+pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
+    let mut series: Vec<(String, Vec<&Row>)> = Vec::new();
+    for row in rows {
+        let Some(tokens) = row.size("t") else {
+            continue;
+        };
+        let Some(stem) = row.name.strip_suffix(&format!("_t{tokens}")) else {
+            continue;
+        };
+        match series.iter_mut().find(|(name, _)| name == stem) {
+            Some((_, members)) => members.push(row),
+            None => series.push((stem.to_owned(), vec![row])),
+        }
+    }
+    series.retain(|(_, members)| members.len() > 1);
+    for (_, members) in &mut series {
+        members.sort_by_key(|row| row.size("t"));
+    }
+    series
+}
+
+/// Ratios of time from each length to twice that length.
+pub fn doublings(members: &[&Row]) -> Vec<(usize, f64)> {
+    let mut ratios = Vec::new();
+    for pair in members.windows(2) {
+        if let [short, long] = pair
+            && let (Some(t), Some(double)) = (short.size("t"), long.size("t"))
+            && double == 2 * t
+        {
+            ratios.push((t, long.time.median_ms / short.time.median_ms));
+        }
+    }
+    ratios
+}
+
+fn print_results(gpu: &Gpu, results: &Results) {
+    let caps = gpu.caps();
+    println!("{} ({}, {})", caps.name, caps.backend, caps.driver);
+    let copies: Vec<String> = results
+        .roofs
+        .copies
+        .iter()
+        .map(|(bytes, rate)| format!("{rate:.1} at {:.0} MiB", bytes / f64::from(1 << 20)))
+        .collect();
+    println!(
+        "roofs: copy {:.1} GB/s ({}), fma {:.1} GFLOP/s",
+        results.roofs.copy_gb_s,
+        copies.join(", "),
+        results.roofs.fma_gflop_s
+    );
+    let width = results
+        .rows
+        .iter()
+        .map(|row| row.name.len())
+        .max()
+        .unwrap_or(4);
+    println!(
+        "{:width$} {:>10} {:>19} {:>9} {:>8} {:>14}  variant",
+        "case", "median ms", "min..max", "GFLOP/s", "GB/s", "of roof"
+    );
+    for row in &results.rows {
+        println!(
+            "{:width$} {:>10.4} {:>19} {:>9.1} {:>8.2} {:>14}  {}{}",
+            row.name,
+            row.time.median_ms,
+            format!("{:.4}..{:.4}", row.time.min_ms, row.time.max_ms),
+            row.gflop_s(),
+            row.gb_s(),
+            format!("{:.1} % {}", 100.0 * row.share, row.bound.name()),
+            row.variant,
+            if row.verified { "" } else { " *" },
+        );
+    }
+    if results.rows.iter().any(|row| !row.verified) {
+        println!("* too long for the CPU reference: timed, not compared; `subquad check` compares");
+    }
+    for (name, members) in length_series(&results.rows) {
+        let ratios: Vec<String> = doublings(&members)
+            .iter()
+            .map(|(t, ratio)| format!("{ratio:.2} at {t}"))
+            .collect();
+        if !ratios.is_empty() {
+            println!("time(2T) / time(T) of {name}: {}", ratios.join(", "));
+        }
+    }
+    if let Some(host) = &results.host {
+        println!(
+            "host: {:.0} us to plan, record and submit a warm {}; {}",
+            host.us,
+            host.name,
+            if host.steady {
+                "nothing compiled or allocated"
+            } else {
+                "SOMETHING WAS COMPILED OR ALLOCATED"
+            }
+        );
+    }
+}
+
+fn verdict(results: &Results) -> Result<(), Failure> {
+    let mut wrong: Vec<String> = results
+        .rows
+        .iter()
+        .filter(|row| row.share > IMPOSSIBLE)
+        .map(|row| {
+            format!(
+                "{} at {:.0} % of the {} roof",
+                row.name,
+                100.0 * row.share,
+                row.bound.name()
+            )
+        })
+        .collect();
+    for warning in &wrong {
+        eprintln!("warning: {warning}: a time, a count or the roof is wrong");
+    }
+    if let Some(host) = results.host.as_ref().filter(|host| !host.steady) {
+        wrong.push(format!("warm calls of {} compile or allocate", host.name));
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Missed(wrong.join("; ")))
+    }
+}
+
+fn json_of(gpu: &Gpu, results: &Results) -> Value {
+    let cases: Vec<Value> = results
+        .rows
+        .iter()
+        .map(|row| {
+            let shape: Map<String, Value> = row
+                .sizes
+                .iter()
+                .map(|(letter, n)| ((*letter).to_owned(), json!(n)))
+                .collect();
+            json!({
+                "op": row.op, "name": row.name, "shape": shape, "dtype": row.dtype, "variant": row.variant,
+                "median_ms": row.time.median_ms, "min_ms": row.time.min_ms, "max_ms": row.time.max_ms,
+                "gflop_s": row.gflop_s(), "gb_s": row.gb_s(), "share_of_roof": row.share, "roof": row.bound.name(),
+                "verified": row.verified,
+            })
+        })
+        .collect();
+    let copies: Vec<Value> = results
+        .roofs
+        .copies
+        .iter()
+        .map(|(bytes, rate)| json!({ "bytes": bytes, "gb_s": rate }))
+        .collect();
+    let host = results.host.as_ref().map(
+        |host| json!({ "name": host.name, "us_per_warm_call": host.us, "steady": host.steady }),
+    );
+    json!({
+        "adapter": caps_json(gpu.caps()),
+        "roofs": {
+            "copy_gb_s": results.roofs.copy_gb_s, "fma_gflop_s": results.roofs.fma_gflop_s, "copies": copies,
+        },
+        "cases": cases,
+        "host": host,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}

@@ -1,0 +1,491 @@
+//! Exact softmax attention: the quadratic rival that the sub-quadratic operators are measured against.
+//!
+//! ```text
+//! o_t = sum_j w_tj v_j / sum_j w_tj        w_tj = exp(scale · q_t·k_j)        over j <= t where causal, else over all j
+//! ```
+//!
+//! The kernels stream over the keys with a running maximum, so memory is linear in the number of tokens; the arithmetic is not.
+
+use std::{ops::Range, sync::Arc};
+
+use bytemuck::bytes_of;
+use rayon::prelude::*;
+
+use crate::{
+    Error, Result,
+    gpu::{Caps, Class, Dtype, Kernel, Needs, Part, Spec, params, part},
+    linear::{Layout, Shape},
+    plan::{Bind, Plan, Slot, Step, Work},
+};
+
+const OP: &str = "softmax_attention";
+
+/// Offsets of bindings are multiples of this, which satisfies every device.
+const ALIGN: u64 = 256;
+
+/// The longest a dispatch is predicted to run.
+const STEP_MS: f64 = 100.0;
+
+/// Turns of its loops, nested ones included, that an invocation of `lanes` takes in a dispatch: llvmpipe ends a shader
+/// silently after 65,536.
+const MOST_TURNS: u64 = 60_000;
+
+params! {
+    /// Parameters of both kernels.
+    Params {
+        tokens: u32,
+        heads: u32,
+        key: u32,
+        value: u32,
+        tiles: u32,
+        slices: u32,
+        first: u32,
+        groups: u32,
+        key_begin: u32,
+        key_end: u32,
+        batch_stride: u32,
+        head_stride: u32,
+        token_stride: u32,
+        q_offset: u32,
+        k_offset: u32,
+        v_offset: u32,
+        o_offset: u32,
+        rows_offset: u32,
+        scale: f32,
+    }
+}
+
+/// Which kernel, with its tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tile {
+    /// Software adapters: a subgroup of lanes with `rows` queries each, by blocks of keys.
+    Lanes { lanes: u32, rows: u32, keys: u32 },
+    /// GPUs: square tiles in workgroup memory.
+    Square { tile: u32, value_tile: u32 },
+}
+
+impl Tile {
+    fn choose(shape: &Shape, caps: &Caps) -> Tile {
+        match (caps.class, caps.subgroup) {
+            (Class::Cpu, Some((smallest, largest))) if smallest == largest && largest <= 32 => {
+                Tile::Lanes {
+                    lanes: largest,
+                    rows: 4,
+                    // 8 lanes: 21 to 24 GFLOP/s at widths of 64 on 2 cores; with 32 keys the compiler gives up on
+                    // unrolling, and reaches 9 (llvmpipe, Mesa 22.3.6, 2026-11).
+                    keys: 2 * largest,
+                }
+            }
+            _ => {
+                let tile = if caps.workgroup_bytes >= 32 << 10 {
+                    64
+                } else {
+                    32
+                };
+                let value_tile = (shape.value as u32).next_power_of_two();
+                Tile::Square {
+                    tile,
+                    value_tile: value_tile.clamp(1024 / tile, 128),
+                }
+            }
+        }
+    }
+
+    /// Keys that one dispatch walks.
+    fn keys(self, shape: &Shape) -> u64 {
+        let Tile::Lanes { lanes, rows, keys } = self else {
+            return shape.tokens as u64;
+        };
+        let [lanes, rows, keys] = [lanes, rows, keys].map(u64::from);
+        let quads = keys / lanes * (1 + lanes / 4 * (1 + rows));
+        let chunks = |width: usize| (width as u64).div_ceil(4);
+        let turns = (rows * keys)
+            + chunks(shape.key) * (1 + rows + quads)
+            + chunks(shape.value) * (1 + 6 * rows + quads);
+        ((MOST_TURNS / turns).max(1) * keys).min(shape.tokens as u64)
+    }
+
+    /// Queries of a workgroup.
+    fn rows(self) -> u64 {
+        match self {
+            Tile::Lanes { lanes, rows, .. } => u64::from(lanes * rows),
+            Tile::Square { tile, .. } => tile.into(),
+        }
+    }
+
+    /// Workgroups that share the columns of o.
+    fn slices(self, shape: &Shape) -> u64 {
+        match self {
+            Tile::Lanes { .. } => 1,
+            Tile::Square { value_tile, .. } => (shape.value as u64).div_ceil(value_tile.into()),
+        }
+    }
+
+    fn kernel(self, vectors: bool, causal: bool, carries: bool) -> Kernel {
+        let access = if vectors {
+            part!("common/access_vec4.wgsl")
+        } else {
+            part!("common/access_scalar.wgsl")
+        };
+        let shared = [
+            part!("softmax/rows.wgsl"),
+            part!("common/grid.wgsl"),
+            part!("common/elem_f32.wgsl"),
+            access,
+        ];
+        let with = |own: &[Part]| own.iter().copied().chain(shared).collect();
+        match self {
+            Tile::Lanes { lanes, rows, keys } => {
+                let rest = if carries {
+                    part!("softmax/carried.wgsl")
+                } else {
+                    part!("softmax/once.wgsl")
+                };
+                Kernel {
+                    name: "softmax/lanes",
+                    parts: with(&[part!("softmax/lanes.wgsl"), rest]),
+                    spec: Spec::default()
+                        .with("LANES", lanes)
+                        .with("ROWS", rows)
+                        .with("KEYS", keys)
+                        .with("CAUSAL", causal),
+                    needs: Needs {
+                        subgroup: true,
+                        ..Needs::default()
+                    },
+                    params: Params::FIELDS,
+                    workgroup: [lanes, 1, 1],
+                    workgroup_bytes: 0,
+                }
+            }
+            Tile::Square { tile, value_tile } => Kernel {
+                name: "softmax/attention",
+                parts: with(&[part!("softmax/attention.wgsl")]),
+                spec: Spec::default()
+                    .with("TILE", tile)
+                    .with("VALUE_TILE", value_tile)
+                    .with("CAUSAL", causal),
+                needs: Needs::default(),
+                params: Params::FIELDS,
+                workgroup: [256, 1, 1],
+                workgroup_bytes: 16 * (8 * tile).max(4 * value_tile)
+                    + 4 * tile * tile
+                    + 4 * 256
+                    + 4 * tile,
+            },
+        }
+    }
+}
+
+/// Plans softmax attention in f32. Inputs: q, k, v in the shape's layout; output: o.
+///
+/// The result is `softmax(scale · q kᵀ) v`, restricted to keys up to each query's own where `causal`. Work is credited with
+/// half of the scores where causal.
+///
+/// # Errors
+/// `Argument` for a shape that is not f32 or a scale that is not finite; `Limit` when one batch (`bthd`) or one head (`bhtd`)
+/// exceeds a binding.
+pub fn attention(shape: &Shape, scale: f32, causal: bool, caps: &Caps) -> Result<Plan> {
+    check(shape, scale)?;
+    let tile = Tile::choose(shape, caps);
+    let planner = Planner {
+        shape,
+        scale,
+        causal,
+        caps,
+        tile,
+    };
+    let plan = Plan {
+        op: OP,
+        label: match tile {
+            Tile::Lanes { .. } => "streamed, by lanes".into(),
+            Tile::Square { .. } => "streamed, by tiles".into(),
+        },
+        steps: planner.steps()?,
+        scratch: if planner.carries() {
+            vec![(8 * (shape.rows() * shape.tokens) as u64).next_multiple_of(16)]
+        } else {
+            Vec::new()
+        },
+        work: Work {
+            flops: planner.flops(shape.rows() as f64),
+            bytes: 8.0 * (shape.key_len() + shape.value_len()) as f64,
+            ..Work::default()
+        },
+    };
+    plan.check(caps)?;
+    Ok(plan)
+}
+
+fn check(shape: &Shape, scale: f32) -> Result<()> {
+    let wrong = |what: &str, expected: &str, got: String| {
+        Err(Error::Argument {
+            op: OP,
+            what: what.into(),
+            expected: expected.into(),
+            got,
+        })
+    };
+    if shape.dtype != Dtype::F32 {
+        return wrong("dtype", "f32", shape.dtype.name().into());
+    }
+    if !scale.is_finite() {
+        return wrong("scale", "finite", scale.to_string());
+    }
+    if shape.key == 0 || shape.value == 0 {
+        return wrong(
+            "widths",
+            "at least 1",
+            format!("{} and {}", shape.key, shape.value),
+        );
+    }
+    Ok(())
+}
+
+struct Planner<'a> {
+    shape: &'a Shape,
+    scale: f32,
+    causal: bool,
+    caps: &'a Caps,
+    tile: Tile,
+}
+
+impl Planner<'_> {
+    /// Operations on so many heads.
+    fn flops(&self, heads: f64) -> f64 {
+        let tokens = self.shape.tokens as f64;
+        let scores = if self.causal {
+            0.5 * tokens * (tokens + 1.0)
+        } else {
+            tokens * tokens
+        };
+        heads * scores * 2.0 * (self.shape.key + self.shape.value) as f64
+    }
+
+    fn tokens(&self) -> u64 {
+        self.shape.tokens as u64
+    }
+
+    fn tiles(&self) -> u64 {
+        self.tokens().div_ceil(self.tile.rows())
+    }
+
+    fn keys(&self) -> u64 {
+        self.tile.keys(self.shape)
+    }
+
+    fn carries(&self) -> bool {
+        self.keys() < self.tokens()
+    }
+
+    /// Batches, or heads where each lies by itself: what a binding may be cut between. Its number, and heads in each.
+    fn units(&self) -> (u64, u64) {
+        let (batch, heads) = (self.shape.batch as u64, self.shape.heads as u64);
+        match self.shape.layout {
+            Layout::Bthd => (batch, heads),
+            Layout::Bhtd => (batch * heads, 1),
+        }
+    }
+
+    fn steps(&self) -> Result<Vec<Step>> {
+        let (units, heads) = self.units();
+        let mut steps = Vec::new();
+        if units * heads * self.tokens() == 0 {
+            return Ok(steps);
+        }
+        // Two words: what is carried for a row.
+        let width = self.shape.key.max(self.shape.value).max(2) as u64;
+        let unit_bytes = 4 * heads * self.tokens() * width;
+        let fit = self.caps.binding_bytes.saturating_sub(ALIGN) / unit_bytes;
+        if fit == 0 {
+            return Err(Error::Limit {
+                what: "bytes in one binding, for one sequence,".into(),
+                needed: unit_bytes + ALIGN,
+                available: self.caps.binding_bytes,
+                remedy: "use the layout bhtd or fewer tokens",
+            });
+        }
+        let per_head = self.tiles() * self.tile.slices(self.shape);
+        let mut first_unit = 0;
+        while first_unit < units {
+            let last_unit = (first_unit + fit).min(units);
+            let groups = first_unit * heads * per_head..last_unit * heads * per_head;
+            self.unit_steps(first_unit..last_unit, groups, &mut steps);
+            first_unit = last_unit;
+        }
+        Ok(steps)
+    }
+
+    /// Dispatches over the workgroups of some units: cut in keys where a shader may not walk all, and in groups by time.
+    fn unit_steps(&self, units: Range<u64>, groups: Range<u64>, steps: &mut Vec<Step>) {
+        let row_flops = 2.0 * (self.shape.key + self.shape.value) as f64;
+        let group_ms =
+            self.tile.rows() as f64 * self.keys() as f64 * row_flops / (self.caps.gflops * 1e6);
+        let per_dim = u64::from(self.caps.groups_per_dim);
+        let most = ((STEP_MS / group_ms) as u64).clamp(1, per_dim * per_dim);
+        let kernel = Arc::new(
+            self.tile
+                .kernel(self.vectors(), self.causal, self.carries()),
+        );
+        let mut key_begin = 0;
+        while key_begin < self.tokens() {
+            let keys = key_begin..(key_begin + self.keys()).min(self.tokens());
+            let mut first = groups.start;
+            while first < groups.end {
+                let count = most.min(groups.end - first);
+                steps.push(self.step(
+                    &kernel,
+                    &units,
+                    &keys,
+                    first,
+                    count,
+                    group_ms * count as f64,
+                ));
+                first += count;
+            }
+            key_begin = keys.end;
+        }
+    }
+
+    fn vectors(&self) -> bool {
+        self.shape.key.is_multiple_of(4) && self.shape.value.is_multiple_of(4)
+    }
+
+    fn step(
+        &self,
+        kernel: &Arc<Kernel>,
+        units: &Range<u64>,
+        keys: &Range<u64>,
+        first: u64,
+        groups: u64,
+        predicted_ms: f64,
+    ) -> Step {
+        let shape = self.shape;
+        let (h, t) = (shape.heads as u32, shape.tokens as u32);
+        let [batch_stride, head_stride, token_stride] = match shape.layout {
+            Layout::Bthd => [h * t, 1, h],
+            Layout::Bhtd => [h * t, t, 1],
+        };
+        let bind = |slot, width: usize| self.bind(slot, units, width as u64, 4);
+        let (q, q_offset) = bind(Slot::Input(0), shape.key);
+        let (k, k_offset) = bind(Slot::Input(1), shape.key);
+        let (v, v_offset) = bind(Slot::Input(2), shape.value);
+        let (o, o_offset) = bind(Slot::Output(0), shape.value);
+        let mut binds = vec![q, k, v, o];
+        let mut rows_offset = 0;
+        if self.carries() {
+            let (rows, offset) = self.bind(Slot::Scratch(0), units, 1, 8);
+            rows_offset = offset;
+            binds.push(rows);
+        }
+        let params = Params {
+            tokens: t,
+            heads: h,
+            key: shape.key as u32,
+            value: shape.value as u32,
+            tiles: self.tiles() as u32,
+            slices: self.tile.slices(shape) as u32,
+            first: first as u32,
+            groups: groups as u32,
+            key_begin: keys.start as u32,
+            key_end: keys.end as u32,
+            batch_stride,
+            head_stride,
+            token_stride,
+            q_offset,
+            k_offset,
+            v_offset,
+            o_offset,
+            rows_offset,
+            scale: self.scale,
+        };
+        Step {
+            kernel: kernel.clone(),
+            bind: binds,
+            params: bytes_of(&params).to_vec(),
+            groups,
+            predicted_ms,
+        }
+    }
+
+    /// The part of a tensor that some units occupy, and the offset in elements for indices counted from its start.
+    fn bind(&self, slot: Slot, units: &Range<u64>, width: u64, elem_bytes: u64) -> (Bind, u32) {
+        let unit_bytes = self.units().1 * self.tokens() * width * elem_bytes;
+        let bytes = units.start * unit_bytes / ALIGN * ALIGN..units.end * unit_bytes;
+        let offset = 0u64.wrapping_sub(bytes.start / elem_bytes) as u32;
+        let write = !matches!(slot, Slot::Input(_));
+        (Bind { slot, bytes, write }, offset)
+    }
+}
+
+/// [`attention`] in f64, straight from the formula, parallel over batch and heads.
+///
+/// # Errors
+/// `Argument` when a slice has the wrong length, or as [`attention`].
+pub fn cpu(
+    shape: &Shape,
+    scale: f32,
+    causal: bool,
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+) -> Result<Vec<f64>> {
+    for (what, len, expected) in [
+        ("q", q.len(), shape.key_len()),
+        ("k", k.len(), shape.key_len()),
+        ("v", v.len(), shape.value_len()),
+    ] {
+        if len != expected {
+            return Err(Error::Argument {
+                op: OP,
+                what: what.into(),
+                expected: format!("{expected} elements"),
+                got: len.to_string(),
+            });
+        }
+    }
+    let row_of = |n: usize, t: usize| {
+        let (b, h) = (n / shape.heads, n % shape.heads);
+        match shape.layout {
+            Layout::Bthd => (b * shape.tokens + t) * shape.heads + h,
+            Layout::Bhtd => (b * shape.heads + h) * shape.tokens + t,
+        }
+    };
+    let scale = f64::from(scale);
+    let rows: Vec<(usize, Vec<f64>)> = (0..shape.rows() * shape.tokens)
+        .into_par_iter()
+        .map(|at| {
+            let (n, t) = (at / shape.tokens, at % shape.tokens);
+            let query = row(q, row_of(n, t), shape.key);
+            let keys = if causal { t + 1 } else { shape.tokens };
+            let scores: Vec<f64> = (0..keys)
+                .map(|j| scale * dot(query, row(k, row_of(n, j), shape.key)))
+                .collect();
+            let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let mut out = vec![0.0; shape.value];
+            for (j, weight) in weights.iter().enumerate() {
+                for (o, x) in out.iter_mut().zip(row(v, row_of(n, j), shape.value)) {
+                    *o += weight / sum * x;
+                }
+            }
+            (row_of(n, t), out)
+        })
+        .collect();
+    let mut o = vec![0.0; shape.value_len()];
+    for (at, out) in rows {
+        if let Some(target) = o.get_mut(at * shape.value..(at + 1) * shape.value) {
+            target.copy_from_slice(&out);
+        }
+    }
+    Ok(o)
+}
+
+fn row(tensor: &[f64], at: usize, width: usize) -> &[f64] {
+    tensor.get(at * width..(at + 1) * width).unwrap_or_default()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
