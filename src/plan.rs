@@ -160,7 +160,7 @@ impl Plan {
             for bind in &step.bind {
                 let bytes = &bind.bytes;
                 if bytes.start >= bytes.end
-                    || bytes.start % u64::from(caps.offset_align) != 0
+                    || !bytes.start.is_multiple_of(u64::from(caps.offset_align))
                     || bytes.end % 4 != 0
                 {
                     return bug(format!(

@@ -589,7 +589,7 @@ impl<'a> Model<'a> {
         self.packed += elements;
         let whole = self.call.shape.value_len() as u64;
         assert!(
-            self.packed % 2 == 0 || self.packed == whole,
+            self.packed.is_multiple_of(2) || self.packed == whole,
             "two steps write one word"
         );
     }

@@ -97,7 +97,10 @@ mod tests {
     fn size_classes_waste_at_most_a_third_and_never_shrink() {
         for bytes in (1..100_000).step_by(7) {
             let class = size_class(bytes, u64::MAX);
-            assert!(class >= bytes && class % 16 == 0, "{bytes} -> {class}");
+            assert!(
+                class >= bytes && class.is_multiple_of(16),
+                "{bytes} -> {class}"
+            );
             assert!(
                 bytes <= 256 || 2 * class <= 3 * bytes + 32,
                 "{bytes} -> {class}"

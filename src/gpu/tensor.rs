@@ -254,7 +254,7 @@ impl<T: Elem> Tensor<T> {
     /// `Argument` when the number of values differs or fills no whole words, `DeviceLost`.
     pub fn write(&mut self, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        if values.len() != self.len || bytes.len() % 4 != 0 {
+        if values.len() != self.len || !bytes.len().is_multiple_of(4) {
             let expected = format!("{} elements filling whole 4-byte words", self.len);
             return Err(Error::Argument {
                 op: "Tensor::write",

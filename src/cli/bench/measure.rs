@@ -176,8 +176,12 @@ pub fn repeat(
     mut record: impl FnMut(&mut Pass) -> Result<(), Error>,
 ) -> Result<Measured, Failure> {
     let by_device = gpu.caps().timestamps && gpu.caps().class != Class::Cpu;
-    // Timestamps need no long window to be exact; warming up does.
-    let window_ms = if by_device { 2.0 } else { effort.window_ms };
+    // Timestamps need no long window to be exact, but a GPU takes a while to raise its clocks.
+    let (window_ms, warm_ms) = if by_device {
+        (2.0, 5.0 * effort.window_ms)
+    } else {
+        (effort.window_ms, 0.0)
+    };
     let mut sample = |runs: usize| -> Result<f64, Failure> {
         let mut pass = gpu.pass("bench");
         if by_device {
@@ -203,12 +207,12 @@ pub fn repeat(
     let mut runs = 1;
     loop {
         let ms = sample(runs)?;
-        let filled = ms >= window_ms || runs >= most_runs;
-        if filled && (ms >= window_ms || started.elapsed().as_secs_f64() * 1e3 >= window_ms) {
+        if ms < window_ms && runs < most_runs {
+            let wanted = (1.25 * window_ms / ms.max(1e-4) * runs as f64).ceil() as usize;
+            runs = wanted.clamp(runs + 1, 16 * runs).min(most_runs);
+        } else if started.elapsed().as_secs_f64() * 1e3 >= warm_ms {
             break;
         }
-        let wanted = (1.25 * window_ms / ms.max(1e-4) * runs as f64).ceil() as usize;
-        runs = wanted.clamp(runs + 1, 16 * runs).min(most_runs);
     }
     let mut times = Vec::with_capacity(effort.samples);
     for _ in 0..effort.samples.max(1) {
