@@ -22,7 +22,7 @@ fn main() {
         .configure_from_args();
     let mut group = criterion.benchmark_group(gpu.caps().name.replace('/', "-"));
     for case in ops().iter().flat_map(|op| (op.benches)(gpu.caps().class)) {
-        let problem = case.bind().expect("bench cases bind");
+        let problem = (case.make)().bind().expect("bench cases bind");
         let plan = problem
             .plans(gpu.caps(), false)
             .expect("bench cases have a plan")

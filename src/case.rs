@@ -340,7 +340,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     };
     write().map_err(|error: std::io::Error| Failure::File {
         path: path.display().to_string(),
-        message: error.to_string(),
+        message: format!("cannot be written ({})", error.kind()),
     })
 }
 
@@ -382,7 +382,15 @@ pub struct Op {
     /// Cases that travel with the program.
     pub builtin: fn() -> Vec<Case>,
     /// Cases that `bench` times on a class of device: large ones on GPUs only.
-    pub benches: fn(Class) -> Vec<Case>,
+    pub benches: fn(Class) -> Vec<Bench>,
+}
+
+/// A case that `bench` times, by name; its tensors are made when it is its turn.
+pub struct Bench {
+    /// The case's name.
+    pub name: String,
+    /// Makes the case.
+    pub make: Box<dyn Fn() -> Case>,
 }
 
 /// Every operator.

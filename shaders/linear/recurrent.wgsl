@@ -74,15 +74,21 @@ fn load_state(at: u32, left: u32) -> vec4f {
 }
 
 fn put_state(at: u32, left: u32, x: vec4f) {
-    for (var i = 0u; i < min(PARTS, left); i++) {
-        state[(p.state_offset + at + i) >> PART_SHIFT] = state_part(x, i);
+    state[(p.state_offset + at) >> PART_SHIFT] = state_part(x, 0u);
+    if (!WHOLE) {
+        for (var i = 1u; i < min(PARTS, left); i++) {
+            state[(p.state_offset + at + i) >> PART_SHIFT] = state_part(x, i);
+        }
     }
 }
 
 fn put_o(row: u32, t: u32, column: u32, x: vec4f) {
     let at = p.o_offset + (row + t * p.token_stride) * p.value + column;
-    for (var i = 0u; i < min(PARTS, p.value - column); i++) {
-        o[(at + i) >> PART_SHIFT] = out_part(x, i);
+    o[at >> PART_SHIFT] = out_part(x, 0u);
+    if (!WHOLE) {
+        for (var i = 1u; i < min(PARTS, p.value - column); i++) {
+            o[(at + i) >> PART_SHIFT] = out_part(x, i);
+        }
     }
 }
 

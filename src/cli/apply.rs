@@ -57,7 +57,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
         None => {
             let started = Instant::now();
             let arrays = run_cpu(problem)?;
-            println!("{}: {} on the CPU reference (f64)", case.name, case.op);
+            say!("{}: {} on the CPU reference (f64)", case.name, case.op);
             (arrays, started.elapsed())
         }
     };
@@ -66,7 +66,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
         .iter()
         .map(|(letter, n)| format!("{letter} {n}"))
         .collect();
-    println!(
+    say!(
         "  shape       {}, {}",
         sizes.join(", "),
         problem
@@ -74,9 +74,9 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             .first()
             .map_or("no input", |array| array.dtype.name())
     );
-    println!("  time        {:.3} ms", time.as_secs_f64() * 1e3);
+    say!("  time        {:.3} ms", time.as_secs_f64() * 1e3);
     if let Some(note) = problem.ignored() {
-        println!("  note        {note}");
+        say!("  note        {note}");
     }
     let mut missed = Vec::new();
     if args.verify && args.gpu.is_some() {
@@ -87,9 +87,11 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             .zip(problem.reference()?)
         {
             let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
-            println!(
+            say!(
                 "  error       {}: {:.2e} relative to the CPU reference, tolerance {:.0e}",
-                output.name, verdict.ratio, verdict.bound
+                output.name,
+                verdict.ratio,
+                verdict.bound
             );
             if !verdict.holds() {
                 missed.push(output.name);
@@ -114,7 +116,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
         ),
     ]);
     Case::write_tensors(&args.output, &named, metadata)?;
-    println!("  written     {}", args.output.display());
+    say!("  written     {}", args.output.display());
     if missed.is_empty() {
         Ok(())
     } else {
@@ -145,7 +147,7 @@ fn on_gpu(
         time = pass.submit()?.wait(gpu.timeout())?.wall;
     }
     let rate = |amount: f64| amount / time.as_secs_f64() / 1e9;
-    println!(
+    say!(
         "{}: {} on {} ({}, {})",
         case.name,
         case.op,
@@ -153,13 +155,13 @@ fn on_gpu(
         gpu.caps().backend,
         gpu.caps().driver
     );
-    println!(
+    say!(
         "  plan        {}, {} dispatches, {} bytes of temporaries",
         plan.label,
         plan.steps.len(),
         plan.scratch_bytes()
     );
-    println!(
+    say!(
         "  rate        {:.2} GFLOP/s, {:.2} GB/s",
         rate(plan.work.flops),
         rate(plan.work.bytes)

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report;
 use crate::{
     Gpu,
-    case::{Case, Failure, Loaded, Problem, judge, ops, run, write_whole},
+    case::{Bench, Case, Failure, Loaded, Problem, judge, ops, run, write_whole},
     plan::{Plan, Work},
 };
 
@@ -109,7 +109,7 @@ pub struct Results {
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let gpu = &args.gpu;
     let filter = args.filter.as_deref().unwrap_or("");
-    let mut cases: Vec<Case> = ops()
+    let mut cases: Vec<Bench> = ops()
         .iter()
         .flat_map(|op| (op.benches)(gpu.caps().class))
         .collect();
@@ -132,10 +132,10 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let host = host_cost(gpu, &cases)?;
     bar.inc(1);
     let mut rows = Vec::new();
-    // Each case is freed when it is done: the largest take gigabytes.
-    for case in cases {
+    for case in &cases {
         bar.set_message(case.name.clone());
-        rows.push(measure_case(gpu, &case, &roofs, effort)?);
+        // Each case is freed when it is done: the largest take gigabytes.
+        rows.push(measure_case(gpu, &(case.make)(), &roofs, effort)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -147,7 +147,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     }
     if let Some(path) = &args.html {
         write_whole(path, report::bench_page(gpu.caps(), &results)?.as_bytes())?;
-        println!("report: {}", path.display());
+        say!("report: {}", path.display());
     }
     verdict(&results)
 }
@@ -211,21 +211,18 @@ fn verify(gpu: &Gpu, case: &Case, problem: &dyn Problem, plan: &Plan) -> Result<
 }
 
 /// Plans, records and submits the smallest forward case over and over while the device is idle.
-fn host_cost(gpu: &Gpu, cases: &[Case]) -> Result<Option<HostCost>, Failure> {
+fn host_cost(gpu: &Gpu, cases: &[Bench]) -> Result<Option<HostCost>, Failure> {
     const CALLS: usize = 200;
-    let elements = |case: &Case| case.inputs.values().map(|array| array.elements()).sum();
-    let smallest = cases
-        .iter()
-        .filter(|case| case.name.contains("forward"))
-        .min_by_key(|case| -> usize { elements(case) });
-    let Some(case) = smallest else {
+    // Benches list small cases first.
+    let Some(bench) = cases.iter().find(|bench| bench.name.contains("forward")) else {
         return Ok(None);
     };
+    let case = (bench.make)();
     let problem = case.bind()?;
     let mut loaded = Loaded::new(gpu, problem.as_ref())?;
     let mut call = || -> Result<f64, Failure> {
         let started = Instant::now();
-        let plan = default_plan(gpu, case, problem.as_ref())?;
+        let plan = default_plan(gpu, &case, problem.as_ref())?;
         let mut pass = gpu.pass("host cost");
         loaded.record(&mut pass, &plan, false)?;
         let done = pass.submit()?;

@@ -54,7 +54,7 @@ pub fn check(args: &Check) -> Result<Tally, Failure> {
     for case in &cases {
         match case.bind() {
             Err(Failure::Unavailable { what, hint, .. }) => {
-                println!("skip  {}: {what} is not available{hint}", case.name);
+                say!("skip  {}: {what} is not available{hint}", case.name);
                 tally.skipped += 1;
             }
             Err(failure) => return Err(failure),
@@ -67,9 +67,11 @@ pub fn check(args: &Check) -> Result<Tally, Failure> {
             }
         }
     }
-    println!(
+    say!(
         "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
+        tally.passed,
+        tally.failed,
+        tally.skipped
     );
     if tally.failed > 0 {
         Err(Failure::Missed(format!(
@@ -129,7 +131,7 @@ fn check_case(args: &Check, case: &Case, problem: &dyn Problem) -> Result<bool, 
         .ignored()
         .map_or(String::new(), |note| format!("; {note}"));
     let word = if held { "ok  " } else { "MISS" };
-    println!(
+    say!(
         "{word}  {}: {} [{}]{note}",
         case.name,
         parts.join(", "),

@@ -90,8 +90,8 @@ pub fn demo(args: &DemoArgs) -> Result<(), Failure> {
         ),
         None => "the CPU reference in f64, no GPU adapter".to_owned(),
     };
-    println!("{}", layer.describe());
-    println!("computing on {device}");
+    say!("{}", layer.describe());
+    say!("computing on {device}");
     let bar = progress(2 + 2 * LENGTHS.len() as u64);
     bar.set_message("lightning and softmax attention on the layer");
     let (outputs, checked) = attend(args.gpu.as_ref(), &layer)?;
@@ -114,7 +114,7 @@ pub fn demo(args: &DemoArgs) -> Result<(), Failure> {
     };
     print_findings(&findings);
     write_whole(&args.html, page::page(&findings)?.as_bytes())?;
-    println!(
+    say!(
         "report: {} ({:.0} s in all)",
         args.html.display(),
         started.elapsed().as_secs_f64()
@@ -299,9 +299,9 @@ fn time_reference(layer: &Layer, tokens: usize, quadratic: bool) -> Result<f64, 
 }
 
 fn print_findings(findings: &Findings) {
-    println!("decays: {SLOPES}");
+    say!("decays: {SLOPES}");
     for checked in &findings.checked {
-        println!(
+        say!(
             "{}: error {:.1e} of the f64 reference, tolerance {:.0e}: {} ({})",
             checked.what,
             checked.verdict.ratio,
@@ -315,27 +315,29 @@ fn print_findings(findings: &Findings) {
         );
     }
     let cosines: Vec<String> = findings.cosines.iter().map(|c| format!("{c:.2}")).collect();
-    println!(
+    say!(
         "cosine similarity to softmax attention by head: {}",
         cosines.join(" ")
     );
-    println!(
+    say!(
         "  (the weights were trained for softmax: this says how far the two differ, and is no test)"
     );
     let [lightning, softmax] = &findings.timed;
-    println!(
+    say!(
         "{:>8} {:>14} {:>14}",
-        "tokens", "lightning ms", "softmax ms"
+        "tokens",
+        "lightning ms",
+        "softmax ms"
     );
     for (tokens, ms) in &lightning.points {
         let rival = softmax.points.iter().find(|(t, _)| t == tokens);
-        println!(
+        say!(
             "{tokens:>8} {ms:>14.3} {:>14}",
             rival.map_or("-".into(), |(_, ms)| format!("{ms:.3}"))
         );
     }
     if let Some((tokens, ms)) = softmax.stopped {
-        println!(
+        say!(
             "softmax stops before {tokens} tokens: that would take about {:.0} s",
             ms / 1e3
         );

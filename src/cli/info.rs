@@ -16,16 +16,16 @@ pub fn info(select: &Select, as_json: bool) -> Result<(), Failure> {
     let reports = adapters(select);
     if as_json {
         let list: Vec<Value> = reports.iter().map(report_json).collect();
-        println!("{:#}", json!({ "adapters": list }));
+        say!("{:#}", json!({ "adapters": list }));
         return Ok(());
     }
     if reports.is_empty() {
-        println!(
+        say!(
             "no adapter: install a Vulkan driver (Debian, Ubuntu: mesa-vulkan-drivers); the CPU reference works without"
         );
     }
     for report in &reports {
-        println!("{}", text(report));
+        say!("{}", text(report));
     }
     Ok(())
 }

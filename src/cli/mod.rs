@@ -1,5 +1,11 @@
 //! The commands of the program. Results go to standard output, everything else to standard error.
 
+/// `println!` that outlives its reader: what a closed pipe no longer takes is dropped.
+macro_rules! say {
+    ($($arguments:tt)*) => {
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout().lock(), format_args!("{}\n", format_args!($($arguments)*)));
+    };
+}
 pub mod apply;
 pub mod bench;
 pub mod check;

@@ -49,7 +49,7 @@ pub fn shaders(out: &Path) -> Result<(), Failure> {
         write("hlsl", translated.hlsl.as_bytes())?;
     }
     write_whole(&out.join("index.txt"), index.as_bytes())?;
-    println!(
+    say!(
         "{} kernels as WGSL, SPIR-V, MSL and HLSL in {}; index.txt names the variants",
         kernels.len(),
         out.display()

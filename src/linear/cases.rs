@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error,
-    case::{Array, Case, Failure, Op, Output, Problem, Reference},
+    case::{Array, Bench, Case, Failure, Op, Output, Problem, Reference},
     gpu::{Caps, Class, Dtype},
     plan::Plan,
 };
@@ -356,6 +356,7 @@ impl Problem for LinearAttention {
 }
 
 /// A case made from a formula: values in (-1, 1) from a linear congruential generator, keys scaled by K^(-1/2).
+#[derive(Clone)]
 struct Made {
     name: String,
     shape: Shape,
@@ -546,76 +547,39 @@ fn builtin() -> Vec<Case> {
     made.into_iter().map(Made::case).collect()
 }
 
-fn benches(class: Class) -> Vec<Case> {
-    let mut cases = Vec::new();
-    let forward = |name: String, sizes: [usize; 5]| Made::new(&name, sizes).lightning();
+fn benches(class: Class) -> Vec<Bench> {
+    let forward = |name: &str, sizes| {
+        Made::new(&format!("{}/lightning_forward_{name}", plan::OP), sizes).lightning()
+    };
+    let f16 = |name: &str, sizes| forward(&format!("f16_{name}"), sizes).dtype(Dtype::F16);
+    let mut made = Vec::new();
     for t in [512, 1024, 2048, 4096, 8192] {
-        cases.push(
-            forward(
-                format!("linear_attention/lightning_forward_h8_d64_t{t}"),
-                [1, 8, t, 64, 64],
-            )
-            .case(),
-        );
+        made.push(forward(&format!("h8_d64_t{t}"), [1, 8, t, 64, 64]));
     }
     for t in [2048, 8192] {
-        cases.push(
-            forward(
-                format!("linear_attention/lightning_forward_f16_h8_d64_t{t}"),
-                [1, 8, t, 64, 64],
-            )
-            .dtype(Dtype::F16)
-            .case(),
-        );
+        made.push(f16(&format!("h8_d64_t{t}"), [1, 8, t, 64, 64]));
     }
-    cases.push(
-        forward(
-            "linear_attention/lightning_forward_bhtd_h8_d64_t2048".into(),
-            [1, 8, 2048, 64, 64],
-        )
-        .head_first()
-        .case(),
-    );
-    cases.push(
-        forward(
-            "linear_attention/lightning_forward_h1_d64_t16384".into(),
-            [1, 1, 16_384, 64, 64],
-        )
-        .case(),
-    );
-    cases.push(
-        Made::new(
-            "linear_attention/plain_forward_h8_d64_t2048",
-            [1, 8, 2048, 64, 64],
-        )
-        .case(),
-    );
+    made.push(forward("bhtd_h8_d64_t2048", [1, 8, 2048, 64, 64]).head_first());
+    made.push(forward("h1_d64_t16384", [1, 1, 16_384, 64, 64]));
+    made.push(Made::new(
+        "linear_attention/plain_forward_h8_d64_t2048",
+        [1, 8, 2048, 64, 64],
+    ));
     for heads in [8, 64, 512] {
-        let mut step = forward(
-            format!("linear_attention/lightning_step_h{heads}_d64"),
-            [1, heads, 1, 64, 64],
-        );
+        let name = format!("linear_attention/lightning_step_h{heads}_d64");
+        let mut step = Made::new(&name, [1, heads, 1, 64, 64]).lightning();
         step.step = true;
-        cases.push(step.case());
+        made.push(step);
     }
     if class != Class::Cpu {
-        cases.push(
-            forward(
-                "linear_attention/lightning_forward_h64_d128_t8192".into(),
-                [1, 64, 8192, 128, 128],
-            )
-            .case(),
-        );
-        let f16 = |name: &str, sizes| {
-            forward(
-                format!("linear_attention/lightning_forward_f16_{name}"),
-                sizes,
-            )
-            .dtype(Dtype::F16)
-            .case()
-        };
-        cases.push(f16("h64_d128_t8192", [1, 64, 8192, 128, 128]));
-        cases.push(f16("h16_d64_t131072", [1, 16, 131_072, 64, 64]));
+        made.push(forward("h64_d128_t8192", [1, 64, 8192, 128, 128]));
+        made.push(f16("h64_d128_t8192", [1, 64, 8192, 128, 128]));
+        made.push(f16("h16_d64_t131072", [1, 16, 131_072, 64, 64]));
     }
-    cases
+    made.into_iter()
+        .map(|made| Bench {
+            name: made.name.clone(),
+            make: Box::new(move || made.clone().case()),
+        })
+        .collect()
 }

@@ -8,14 +8,14 @@ use crate::{Gpu, cli::info::caps_json};
 /// A table, the cost against length and the cost on the host.
 pub(super) fn print_results(gpu: &Gpu, results: &Results) {
     let caps = gpu.caps();
-    println!("{} ({}, {})", caps.name, caps.backend, caps.driver);
+    say!("{} ({}, {})", caps.name, caps.backend, caps.driver);
     let copies: Vec<String> = results
         .roofs
         .copies
         .iter()
         .map(|(bytes, rate)| format!("{rate:.1} at {:.0} MiB", bytes / f64::from(1 << 20)))
         .collect();
-    println!(
+    say!(
         "roofs: copy {:.1} GB/s ({}), fma {:.1} GFLOP/s",
         results.roofs.copy_gb_s,
         copies.join(", "),
@@ -27,12 +27,17 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
         .map(|row| row.name.len())
         .max()
         .unwrap_or(4);
-    println!(
+    say!(
         "{:width$} {:>10} {:>19} {:>9} {:>8} {:>14}  variant",
-        "case", "median ms", "min..max", "GFLOP/s", "GB/s", "of roof"
+        "case",
+        "median ms",
+        "min..max",
+        "GFLOP/s",
+        "GB/s",
+        "of roof"
     );
     for row in &results.rows {
-        println!(
+        say!(
             "{:width$} {:>10.4} {:>19} {:>9.1} {:>8.2} {:>14}  {}{}",
             row.name,
             row.time.median_ms,
@@ -45,7 +50,7 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
         );
     }
     if results.rows.iter().any(|row| !row.verified) {
-        println!("* too long for the CPU reference: timed, not compared; `subquad check` compares");
+        say!("* too long for the CPU reference: timed, not compared; `subquad check` compares");
     }
     for (name, members) in length_series(&results.rows) {
         let ratios: Vec<String> = doublings(&members)
@@ -53,11 +58,11 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
             .map(|(t, ratio)| format!("{ratio:.2} at {t}"))
             .collect();
         if !ratios.is_empty() {
-            println!("time(2T) / time(T) of {name}: {}", ratios.join(", "));
+            say!("time(2T) / time(T) of {name}: {}", ratios.join(", "));
         }
     }
     if let Some(host) = &results.host {
-        println!(
+        say!(
             "host: {:.0} us to plan, record and submit a warm {}; {}",
             host.us,
             host.name,
