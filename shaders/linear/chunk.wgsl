@@ -4,37 +4,8 @@
 //   O_r = scale * ( exp((r+1) g) S^T q_r + sum_{j<=r} exp((r-j) g) (q_r . k_j) v_j )        r = 0 .. CHUNK-1
 //   S  <- the update of `state_tile`
 //
-// A workgroup walks the chunks of one (batch, head, segment) with VALUE_TILE columns of S in registers. Bindings and
-// indices are those of `recurrent`:
-// 0 q   1 k   2 v   3 o   4 state, which holds the end state of each segment on return
-struct Params {
-    tokens: u32,
-    heads: u32,
-    first_head: u32,
-    key: u32,
-    value: u32,
-    segments: u32,
-    segment_tokens: u32,
-    slices: u32,
-    groups: u32,
-    batch_stride: u32,
-    head_stride: u32,
-    token_stride: u32,
-    q_offset: u32,
-    k_offset: u32,
-    v_offset: u32,
-    o_offset: u32,
-    state_offset: u32,
-    start_offset: u32,
-    scale: f32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(0) var<storage, read> q: array<Cell>;
-@group(0) @binding(1) var<storage, read> k: array<Cell>;
-@group(0) @binding(2) var<storage, read> v: array<Cell>;
-@group(0) @binding(3) var<storage, read_write> o: array<OutCell>;
-@group(0) @binding(4) var<storage, read_write> state: array<StateCell>;
+// A workgroup walks the chunks of one (batch, head, segment) with VALUE_TILE columns of S in registers.
+// Parameters and bindings: `walk`, `outputs`.
 
 // The arena holds slabs of 16 channels of Q, K and S, then slabs of TOKEN_SLAB tokens of K and V.
 const CHANNEL_VECS: u32 = 4u;
@@ -161,10 +132,7 @@ fn walk(here: Place, lid: u32) {
         for (var i = 0u; i < O_ROWS; i++) {
             let t = first + ty * O_ROWS + i;
             if (t < here.end && column < p.value) {
-                let at = p.o_offset + (here.row + t * p.token_stride) * p.value + column;
-                for (var n = 0u; n < min(PARTS, left); n++) {
-                    o[(at + n) >> PART_SHIFT] = out_part(p.scale * out[i], n);
-                }
+                put_o(here.row, t, column, p.scale * out[i]);
             }
         }
     }

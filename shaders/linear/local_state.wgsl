@@ -1,30 +1,6 @@
 // What each segment adds to the state: X = sum_r exp(g_{r+1} + .. ) k_r v_r^T over the segment's tokens, from a zero start.
 // A workgroup owns VALUE_TILE columns of one (batch, head, segment); `state_scan` combines the segments.
-//
-// 0 k: array<Cell>, k[k_offset + index(head, t, K) + k], index as in `recurrent`      1 v: array<Cell>, likewise
-// 4 state: array<StateCell>, state[state_offset + ((head*segments + segment)*K + k)*V + v] = X
-struct Params {
-    tokens: u32,
-    heads: u32,
-    first_head: u32,
-    key: u32,
-    value: u32,
-    segments: u32,
-    segment_tokens: u32,
-    slices: u32,
-    groups: u32,
-    batch_stride: u32,
-    head_stride: u32,
-    token_stride: u32,
-    k_offset: u32,
-    v_offset: u32,
-    state_offset: u32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(0) var<storage, read> k: array<Cell>;
-@group(0) @binding(1) var<storage, read> v: array<Cell>;
-@group(0) @binding(4) var<storage, read_write> state: array<StateCell>;
+// Parameters and bindings: `walk`.
 
 const ARENA_K: u32 = 0u;
 const ARENA_V: u32 = TOKEN_SLAB * KEY_PAD / 4u;

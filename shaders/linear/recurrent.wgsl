@@ -7,41 +7,7 @@
 // block and written back, so the state streams through `state`, K has no bound, and S is rounded once a block and not once a
 // token, which counts in long sums. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
 //
-// 0 q: array<Cell>, q[q_offset + index(head, t, K) + k]          1 k: array<Cell>, as q
-// 2 v: array<Cell>, v[v_offset + index(head, t, V) + v]          3 o: array<OutCell>, as v from o_offset
-// 4 state: array<StateCell>, state[state_offset + ((head*segments + segment)*K + k)*V + v], left at the end of the segment
-// with head counted over batch*heads from first_head on, and
-// index(head, t, W) = ((head/H)*batch_stride + (head%H)*head_stride + t*token_stride) * W.
-// Offsets wrap: they take the start of the bound window off an index counted from the start of the whole tensor.
-struct Params {
-    tokens: u32,
-    heads: u32,
-    first_head: u32,
-    key: u32,
-    value: u32,
-    segments: u32,
-    segment_tokens: u32,
-    slices: u32,
-    groups: u32,
-    batch_stride: u32,
-    head_stride: u32,
-    token_stride: u32,
-    q_offset: u32,
-    k_offset: u32,
-    v_offset: u32,
-    o_offset: u32,
-    state_offset: u32,
-    start_offset: u32,
-    scale: f32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(0) var<storage, read> q: array<Cell>;
-@group(0) @binding(1) var<storage, read> k: array<Cell>;
-@group(0) @binding(2) var<storage, read> v: array<Cell>;
-@group(0) @binding(3) var<storage, read_write> o: array<OutCell>;
-@group(0) @binding(4) var<storage, read_write> state: array<StateCell>;
-
+// Parameters and bindings: `walk`, `outputs`.
 var<workgroup> partial: array<vec4f, TOKENS * LANES * ROW_GROUPS>;
 
 // `row` is the row of token 0 in units of a token's width. Past the end of the sequence keys and queries repeat the last
@@ -71,25 +37,6 @@ fn load_v(row: u32, t: u32, column: u32) -> vec4f {
 fn load_state(at: u32, left: u32) -> vec4f {
     let c = state_cells(p.state_offset + at, left);
     return gather_state(left, state[c.x], state[c.y], state[c.z], state[c.w]);
-}
-
-fn put_state(at: u32, left: u32, x: vec4f) {
-    state[(p.state_offset + at) >> PART_SHIFT] = state_part(x, 0u);
-    if (!WHOLE) {
-        for (var i = 1u; i < min(PARTS, left); i++) {
-            state[(p.state_offset + at + i) >> PART_SHIFT] = state_part(x, i);
-        }
-    }
-}
-
-fn put_o(row: u32, t: u32, column: u32, x: vec4f) {
-    let at = p.o_offset + (row + t * p.token_stride) * p.value + column;
-    o[at >> PART_SHIFT] = out_part(x, 0u);
-    if (!WHOLE) {
-        for (var i = 1u; i < min(PARTS, p.value - column); i++) {
-            o[(at + i) >> PART_SHIFT] = out_part(x, i);
-        }
-    }
 }
 
 @compute @workgroup_size(LANES, ROW_GROUPS)

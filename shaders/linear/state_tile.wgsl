@@ -57,12 +57,6 @@ fn load_v(row: u32, t: u32, end: u32, column: u32) -> vec4f {
     return select(vec4f(), gather(at, left, v[c.x], v[c.y], v[c.z], v[c.w]), live);
 }
 
-fn put_state(at: u32, left: u32, x: vec4f) {
-    for (var i = 0u; i < min(PARTS, left); i++) {
-        state[(p.state_offset + at + i) >> PART_SHIFT] = state_part(x, i);
-    }
-}
-
 fn write_state(here: Place, tx: u32, ty: u32) {
     let column = here.column + 4u * tx;
     for (var i = 0u; i < S_ROWS; i++) {

@@ -70,7 +70,7 @@ fn options(decay: bool, start: Option<Start>) -> impl Iterator<Item = Part> {
 }
 
 params! {
-    /// Parameters of the kernels that walk tokens and write outputs.
+    /// Parameters of the kernels that walk tokens: `chunk`, `recurrent`, `local_state`.
     WalkParams {
         tokens: u32,
         heads: u32,
@@ -91,27 +91,6 @@ params! {
         state_offset: u32,
         start_offset: u32,
         scale: f32,
-    }
-}
-
-params! {
-    /// Parameters of `local_state`.
-    LocalStateParams {
-        tokens: u32,
-        heads: u32,
-        first_head: u32,
-        key: u32,
-        value: u32,
-        segments: u32,
-        segment_tokens: u32,
-        slices: u32,
-        groups: u32,
-        batch_stride: u32,
-        head_stride: u32,
-        token_stride: u32,
-        k_offset: u32,
-        v_offset: u32,
-        state_offset: u32,
     }
 }
 
@@ -142,6 +121,8 @@ params! {
 pub(super) fn chunk(tile: &ChunkTile, access: Access, decay: bool, start: Start) -> Arc<Kernel> {
     let parts = [
         part!("linear/chunk.wgsl"),
+        part!("linear/walk.wgsl"),
+        part!("linear/outputs.wgsl"),
         part!("linear/state_tile.wgsl"),
         part!("common/fade.wgsl"),
     ];
@@ -163,6 +144,7 @@ pub(super) fn chunk(tile: &ChunkTile, access: Access, decay: bool, start: Start)
 pub(super) fn local_state(tile: &ChunkTile, access: Access, decay: bool) -> Arc<Kernel> {
     let parts = [
         part!("linear/local_state.wgsl"),
+        part!("linear/walk.wgsl"),
         part!("linear/state_tile.wgsl"),
         part!("common/fade.wgsl"),
     ];
@@ -175,7 +157,7 @@ pub(super) fn local_state(tile: &ChunkTile, access: Access, decay: bool) -> Arc<
             .collect(),
         spec: tile.spec(),
         needs: access.needs(),
-        params: LocalStateParams::FIELDS,
+        params: WalkParams::FIELDS,
         workgroup: [256, 1, 1],
         workgroup_bytes: tile.slab_bytes(),
     })
@@ -218,6 +200,8 @@ pub(super) fn recurrent(
         name: "linear/recurrent",
         parts: [
             part!("linear/recurrent.wgsl"),
+            part!("linear/walk.wgsl"),
+            part!("linear/outputs.wgsl"),
             rows,
             part!("common/fade.wgsl"),
         ]

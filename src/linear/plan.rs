@@ -6,9 +6,7 @@ use bytemuck::bytes_of;
 
 use super::{
     Decay, Form, Options, Shape,
-    kernels::{
-        self, Access, LocalStateParams, PackOutputParams, Start, StateScanParams, WalkParams,
-    },
+    kernels::{self, Access, PackOutputParams, Start, StateScanParams, WalkParams},
     tiles::{ChunkTile, RecurrentTile},
     window::{ALIGN, Cut, GRAIN, STEP_MS, Window, cut, per_token_flops, segments},
 };
@@ -97,6 +95,13 @@ pub fn variants(
         Some(error) if plans.is_empty() => Err(error),
         _ => Ok(plans),
     }
+}
+
+/// A window and how it is cut into segments.
+struct Run<'a> {
+    window: &'a Window,
+    segments: u64,
+    segment_tokens: u64,
 }
 
 /// Which kernel walks the tokens.
@@ -201,7 +206,16 @@ impl<'a> Planner<'a> {
                 16,
             );
             let last = self.state_bind(last, &window);
-            self.scan(&window, 0, 0, start, unused, last);
+            self.scan(
+                &Run {
+                    window: &window,
+                    segments: 0,
+                    segment_tokens: 0,
+                },
+                start,
+                unused,
+                last,
+            );
         }
         let plan = Plan {
             op: OP,
@@ -259,12 +273,24 @@ impl<'a> Planner<'a> {
             let carried = self.state_bind(last, window);
             match states.filter(|_| segments > 1) {
                 Some(slot) => {
+                    let run = Run {
+                        window,
+                        segments,
+                        segment_tokens: tokens,
+                    };
                     let states = segment_states_bind(slot, window, segments * self.state_bytes());
-                    self.local_states(window, segments, tokens, states.clone());
-                    self.scan(window, segments, tokens, start, states.clone(), carried);
-                    self.walk(window, segments, tokens, Start::Resume, out, states);
+                    self.walk(&run, Start::Zero, None, states.clone());
+                    self.scan(&run, start, states.clone(), carried);
+                    self.walk(&run, Start::Resume, Some(out), states);
                 }
-                None => self.walk(window, 1, window.tokens_len(), start, out, carried),
+                None => {
+                    let run = Run {
+                        window,
+                        segments: 1,
+                        segment_tokens: window.tokens_len(),
+                    };
+                    self.walk(&run, start, Some(out), carried);
+                }
             }
         }
         if self.packs_output() {
@@ -367,28 +393,31 @@ impl<'a> Planner<'a> {
         )
     }
 
-    fn walk(
-        &mut self,
-        window: &Window,
-        segments: u64,
-        segment_tokens: u64,
-        start: Start,
-        out: Slot,
-        state: (Bind, u32),
-    ) {
-        let (shape, access, decay) = (self.shape, self.access, self.decay());
-        let kernel = match &self.walk {
-            Walk::Chunk(tile) => kernels::chunk(tile, access, decay, start),
-            Walk::Recurrent(tile) => kernels::recurrent(tile, access, decay, start),
+    /// The step that walks tokens: to outputs where there is somewhere to put them, to local states otherwise.
+    fn walk(&mut self, run: &Run<'_>, start: Start, out: Option<Slot>, state: (Bind, u32)) {
+        let (shape, window) = (self.shape, run.window);
+        let tile = ChunkTile::choose(shape, self.caps);
+        let (kernel, slices) = match (out, &self.walk) {
+            (None, _) => (
+                kernels::local_state(&tile, self.access, self.decay()),
+                (shape.value as u64).div_ceil(tile.value_tile.into()),
+            ),
+            (_, Walk::Chunk(tile)) => (
+                kernels::chunk(tile, self.access, self.decay(), start),
+                self.slices,
+            ),
+            (_, Walk::Recurrent(tile)) => (
+                kernels::recurrent(tile, self.access, self.decay(), start),
+                self.slices,
+            ),
         };
         let elem = shape.dtype.bytes();
-        let (q, q_offset) = self.rows_bind(Slot::Input(0), window, shape.key, elem);
-        let (k, k_offset) = self.rows_bind(Slot::Input(1), window, shape.key, elem);
-        let (v, v_offset) = self.rows_bind(Slot::Input(2), window, shape.value, elem);
-        let (o, o_offset) = self.rows_bind(out, window, shape.value, self.out_elem_bytes());
-        let (state, state_offset) = state;
+        let q = out.map(|_| self.rows_bind(Slot::Input(0), window, shape.key, elem));
+        let k = self.rows_bind(Slot::Input(1), window, shape.key, elem);
+        let v = self.rows_bind(Slot::Input(2), window, shape.value, elem);
+        let o = out.map(|out| self.rows_bind(out, window, shape.value, self.out_elem_bytes()));
         let (more, start_offset) = self.optional_binds(window, start);
-        let groups = window.heads_len() * segments * self.slices;
+        let groups = window.heads_len() * run.segments * slices;
         let [batch_stride, head_stride, token_stride] = shape.strides().map(|stride| stride as u32);
         let params = WalkParams {
             tokens: window.tokens_len() as u32,
@@ -396,78 +425,35 @@ impl<'a> Planner<'a> {
             first_head: window.heads.start as u32,
             key: shape.key as u32,
             value: shape.value as u32,
-            segments: segments as u32,
-            segment_tokens: segment_tokens as u32,
-            slices: self.slices as u32,
-            groups: groups as u32,
-            batch_stride,
-            head_stride,
-            token_stride,
-            q_offset,
-            k_offset,
-            v_offset,
-            o_offset,
-            state_offset,
-            start_offset,
-            scale: self.options.scale,
-        };
-        let bind = [q, k, v, o, state].into_iter().chain(more).collect();
-        self.push(window, kernel, bind, bytes_of(&params), groups);
-    }
-
-    fn local_states(
-        &mut self,
-        window: &Window,
-        segments: u64,
-        segment_tokens: u64,
-        states: (Bind, u32),
-    ) {
-        let shape = self.shape;
-        let tile = ChunkTile::choose(shape, self.caps);
-        let (k, k_offset) = self.rows_bind(Slot::Input(1), window, shape.key, shape.dtype.bytes());
-        let (v, v_offset) =
-            self.rows_bind(Slot::Input(2), window, shape.value, shape.dtype.bytes());
-        let (states, state_offset) = states;
-        let (more, _) = self.optional_binds(window, Start::Zero);
-        let slices = (shape.value as u64).div_ceil(tile.value_tile.into());
-        let groups = window.heads_len() * segments * slices;
-        let [batch_stride, head_stride, token_stride] = shape.strides().map(|stride| stride as u32);
-        let params = LocalStateParams {
-            tokens: window.tokens_len() as u32,
-            heads: shape.heads as u32,
-            first_head: window.heads.start as u32,
-            key: shape.key as u32,
-            value: shape.value as u32,
-            segments: segments as u32,
-            segment_tokens: segment_tokens as u32,
+            segments: run.segments as u32,
+            segment_tokens: run.segment_tokens as u32,
             slices: slices as u32,
             groups: groups as u32,
             batch_stride,
             head_stride,
             token_stride,
-            k_offset,
-            v_offset,
-            state_offset,
+            q_offset: q.as_ref().map_or(0, |(_, offset)| *offset),
+            k_offset: k.1,
+            v_offset: v.1,
+            o_offset: o.as_ref().map_or(0, |(_, offset)| *offset),
+            state_offset: state.1,
+            start_offset,
+            scale: self.options.scale,
         };
-        let bind = [k, v, states].into_iter().chain(more).collect();
-        self.push(
-            window,
-            kernels::local_state(&tile, self.access, self.decay()),
-            bind,
-            bytes_of(&params),
-            groups,
-        );
+        let tensors = [q, Some(k), Some(v), o, Some(state)]
+            .into_iter()
+            .flatten()
+            .map(|(bind, _)| bind);
+        let bind = tensors.chain(more).collect();
+        self.push(window, kernel, bind, bytes_of(&params), groups);
     }
 
-    fn scan(
-        &mut self,
-        window: &Window,
-        segments: u64,
-        segment_tokens: u64,
-        start: Start,
-        states: (Bind, u32),
-        last: (Bind, u32),
-    ) {
+    fn scan(&mut self, run: &Run<'_>, start: Start, states: (Bind, u32), last: (Bind, u32)) {
+        let Run {
+            window,
+            segments,
+            segment_tokens,
+        } = *run;
         let shape = self.shape;
         let (states, states_offset) = states;
         let (last, state_offset) = last;
