@@ -89,7 +89,8 @@ impl Roofs {
 
     /// The least time the tighter roof allows for this work, and which roof that is.
     pub fn bound(&self, work: &Work) -> (f64, Bound) {
-        let copy_ms = work.bytes / self.copy_for(work.bytes) / 1e6;
+        let touched = work.bytes * tensor_sets(work) as f64;
+        let copy_ms = work.bytes / self.copy_for(touched) / 1e6;
         let fma_ms = work.flops / self.fma_gflop_s / 1e6;
         if copy_ms >= fma_ms {
             (copy_ms, Bound::Copy)
@@ -150,10 +151,26 @@ pub fn measure(
     plan: &Plan,
     effort: Effort,
 ) -> Result<Measured, Failure> {
-    let mut loaded = Loaded::new(gpu, problem)?;
+    let mut sets = (0..tensor_sets(&plan.work))
+        .map(|_| Loaded::new(gpu, problem))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut turn = 0;
     repeat(gpu, effort, most_runs(gpu.caps(), plan), |pass| {
-        loaded.record(pass, plan, false)
+        turn = (turn + 1) % sets.len().max(1);
+        match sets.get_mut(turn) {
+            Some(loaded) => loaded.record(pass, plan, false),
+            None => Ok(()),
+        }
     })
+}
+
+/// Sets of tensors that repeated runs take in turn, so that a run does not find the last one's in a cache: a caller brings
+/// fresh ones.
+fn tensor_sets(work: &Work) -> usize {
+    const PAST_THE_CACHES: f64 = 128.0 * (1 << 20) as f64;
+    (PAST_THE_CACHES / work.bytes.max(1.0))
+        .ceil()
+        .clamp(1.0, 8.0) as usize
 }
 
 /// Runs of a plan that one submission may hold: each brings its own temporaries.
