@@ -1,16 +1,22 @@
-# make demo   the main job: real attention tensors through the kernels, checked, with a report
-# make test   every test; a missing adapter fails it
-# make check  what CI runs beside the tests: format, lints, documentation
+# make demo     the main job: real attention tensors through the kernels, checked, with a report
+# make test     every test; a missing adapter fails it
+# make measure  for a machine with a GPU: every case checked, then every benchmark, into bench.json and bench.html
+# make check    what CI runs beside the tests: format, lints, documentation
 
 CARGO ?= cargo
 
-.PHONY: demo test check driver
+.PHONY: demo test measure check driver
 
 demo: driver
 	$(CARGO) run --release --quiet -- demo --html subquad-demo.html
 
 test: driver
 	$(CARGO) test
+
+measure: driver
+	$(CARGO) run --release --quiet -- info
+	$(CARGO) run --release --quiet -- check
+	$(CARGO) run --release --quiet -- bench --json bench.json --html bench.html
 
 check:
 	$(CARGO) fmt --check
