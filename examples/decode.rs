@@ -12,6 +12,7 @@ fn main() -> Result<()> {
         batch: 1,
         tokens,
         heads,
+        kv_heads: heads,
         key: width,
         value: width,
         layout: Layout::Bthd,

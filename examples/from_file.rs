@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         batch: 1,
         tokens,
         heads,
+        kv_heads: heads,
         key: width,
         value: width,
         layout: Layout::Bhtd,

@@ -17,6 +17,7 @@ fn main() -> Result<()> {
         batch: 1,
         tokens: 256,
         heads: 4,
+        kv_heads: 4,
         key: 32,
         value: 32,
         layout: Layout::Bthd,

@@ -30,6 +30,7 @@ fn main() -> Result<()> {
         batch: 1,
         tokens: 64,
         heads: 2,
+        kv_heads: 2,
         key: 16,
         value: 16,
         layout: Layout::Bhtd,

@@ -112,6 +112,7 @@ impl Call {
             batch: 1,
             tokens,
             heads,
+            kv_heads: heads,
             key,
             value,
             layout: Layout::Bthd,

@@ -29,6 +29,7 @@ fn shape(tokens: usize, heads: usize, key: usize, value: usize) -> Shape {
         batch: 1,
         tokens,
         heads,
+        kv_heads: heads,
         key,
         value,
         layout: Layout::Bthd,

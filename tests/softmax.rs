@@ -13,6 +13,7 @@ fn shape([batch, heads, tokens, key, value]: [usize; 5], layout: Layout) -> Shap
         batch,
         tokens,
         heads,
+        kv_heads: heads,
         key,
         value,
         layout,

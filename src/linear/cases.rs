@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Decay, Form, Layout, Options, Shape, cpu, log_decay_retention,
+    Decay, Layout, Options, Shape, cpu, log_decay_retention,
     plan::{self, States},
     slopes_opennlplab,
 };
@@ -184,6 +184,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         batch,
         tokens,
         heads,
+        kv_heads: heads,
         key,
         value,
         layout,
@@ -192,7 +193,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     let options = Options {
         decay,
         scale,
-        form: Form::Auto,
+        ..Options::plain()
     };
     shape.check(plan::OP)?;
     Ok(Box::new(LinearAttention {
@@ -373,6 +374,7 @@ impl Made {
             batch,
             tokens,
             heads,
+            kv_heads: heads,
             key,
             value,
             layout: Layout::Bthd,
@@ -422,6 +424,7 @@ impl Made {
             batch,
             tokens,
             heads,
+            kv_heads: _,
             key,
             value,
             layout,

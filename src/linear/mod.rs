@@ -21,5 +21,5 @@ pub mod tiles;
 mod window;
 
 pub use forward::{Inputs, forward, record, record_step, step};
-pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
+pub use shape::{Decay, FeatureMap, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::bytes_of;
 
 use super::{
-    Decay, Form, Options, Shape,
+    Decay, FeatureMap, Form, Options, Shape,
     kernels::{
         self, Access, LocalStateParams, PackOutputParams, Start, StateScanParams, WalkParams,
     },
@@ -99,6 +99,31 @@ pub fn variants(
     }
 }
 
+/// Refuses what no kernel computes yet; the CPU reference does.
+fn available(shape: &Shape, options: &Options) -> Result<()> {
+    let refused = [
+        (
+            matches!(options.decay, Decay::Token | Decay::Channel),
+            "a decay per token or channel",
+        ),
+        (
+            shape.kv_heads != shape.heads,
+            "fewer key and value heads than query heads",
+        ),
+        (options.delta, "the delta rule"),
+        (!options.causal, "the non-causal form"),
+        (options.normalize.is_some(), "the normaliser"),
+        (options.feature_map != FeatureMap::Identity, "a feature map"),
+    ];
+    match refused.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Error::Unsupported {
+            op: OP,
+            what: format!("{what} on a device yet; the CPU reference does"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Which kernel walks the tokens.
 enum Walk {
     Chunk(ChunkTile),
@@ -121,6 +146,7 @@ impl<'a> Planner<'a> {
     fn new(shape: &'a Shape, options: &'a Options, caps: &'a Caps) -> Result<Self> {
         shape.check(OP)?;
         options.check(OP)?;
+        available(shape, options)?;
         shape.fits(caps)?;
         let access = Access {
             dtype: shape.dtype,

@@ -34,8 +34,10 @@ pub struct Shape {
     pub batch: usize,
     /// Tokens per sequence; 0 is legal.
     pub tokens: usize,
-    /// Heads.
+    /// Heads of queries and outputs.
     pub heads: usize,
+    /// Heads of keys, values, decays, beta and states; divides `heads`. Query head j uses head `j * kv_heads / heads`.
+    pub kv_heads: usize,
     /// Width of queries and keys, 1 to 512.
     pub key: usize,
     /// Width of values and outputs, 1 to 512.
@@ -144,8 +146,27 @@ impl Shape {
 pub enum Decay {
     /// Not at all: plain linear attention.
     None,
-    /// By one factor per head: `log_decay [heads]`, f32, natural logarithms <= 0.
+    /// By one factor per head: `log_decay [kv_heads]`, f32, natural logarithms <= 0.
     Head,
+    /// By one factor per token and head: `log_decay [batch, tokens, kv_heads]`, or head-first in that layout.
+    Token,
+    /// By one factor per token, head and row of the state: `log_decay [batch, tokens, kv_heads, key]`, or head-first.
+    Channel,
+}
+
+/// What queries and keys go through before the operator sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FeatureMap {
+    /// Nothing.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// x + 1 above 0, exp(x) below: positive everywhere.
+    Elu1,
+    /// softmax([2y, -2y]) over twice the width, y = Wx + b with weights shared by the heads (flash-linear-attention's
+    /// Hedgehog).
+    HedgehogSoftmax,
 }
 
 /// Which of the equivalent ways to compute the result; they differ by rounding only.
@@ -169,6 +190,15 @@ pub enum Form {
 pub struct Options {
     /// How old tokens fade.
     pub decay: Decay,
+    /// The delta rule: `beta [batch, tokens, kv_heads]` times what the state misses of the value is added, not the value.
+    pub delta: bool,
+    /// Whether a token reads only itself and earlier ones. Otherwise every token reads the whole sequence's state; that takes
+    /// no decay and no delta rule.
+    pub causal: bool,
+    /// Divides each output by scale * z.q + this, z the decayed sum of keys; not with the delta rule.
+    pub normalize: Option<f32>,
+    /// What queries and keys go through first.
+    pub feature_map: FeatureMap,
     /// Factor on the outputs; it does not enter the state.
     pub scale: f32,
     /// How to compute it.
@@ -180,6 +210,10 @@ impl Options {
     pub fn plain() -> Options {
         Options {
             decay: Decay::None,
+            delta: false,
+            causal: true,
+            normalize: None,
+            feature_map: FeatureMap::Identity,
             scale: 1.0,
             form: Form::Auto,
         }
