@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         layout: Layout::Bhtd,
         dtype: Dtype::F16,
     };
-    let mut o = gpu.zeros::<f16>(shape.value_len())?;
+    let mut o = gpu.zeros::<f16>(shape.output_len())?;
     let inputs = Inputs {
         q: &q,
         k: &k,

@@ -24,7 +24,7 @@ fn main() -> Result<()> {
         dtype: Dtype::F32,
     };
     let x = gpu.upload(&vec![0.1f32; shape.key_len()])?;
-    let mut o = gpu.zeros::<f32>(shape.value_len())?;
+    let mut o = gpu.zeros::<f32>(shape.output_len())?;
 
     // Our operator, recorded but not submitted.
     let mut pass = gpu.pass("attention");

@@ -48,7 +48,7 @@ fn main() -> Result<()> {
         bytemuck::cast_slice(&vec![0.25f32; shape.key_len()]),
     );
     let x = gpu.wrap::<f32>(buffer, 0, shape.key_len())?;
-    let mut o = gpu.zeros(shape.value_len())?;
+    let mut o = gpu.zeros(shape.output_len())?;
     linear::forward(
         &gpu,
         &shape,

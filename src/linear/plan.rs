@@ -259,7 +259,7 @@ impl<'a> Planner<'a> {
             None => self.add_scratch(4 * self.shape.state_len() as u64),
         };
         let out = if self.packs_output() {
-            self.add_scratch(4 * self.shape.value_len() as u64)
+            self.add_scratch(4 * self.shape.output_len() as u64)
         } else {
             Slot::Output(0)
         };
@@ -524,7 +524,7 @@ impl<'a> Planner<'a> {
     }
 
     fn pack(&mut self, wide: Slot) {
-        let elements = self.shape.value_len() as u64;
+        let elements = self.shape.output_len() as u64;
         // Six bytes an element, at a byte for every four operations a device can do.
         let milliseconds = |elements: u64| 24.0 * elements as f64 / (self.caps.gflops * 1e6);
         // Whole bindings of both tensors, at offsets that are aligned in both.
@@ -601,7 +601,8 @@ fn work(shape: &Shape, options: &Options, initial: bool, last: bool) -> Work {
     } else {
         shape.heads
     };
-    let elements = 2 * (shape.key_len() + shape.value_len()) as u64;
+    let elements =
+        (shape.query_len() + shape.key_len() + shape.value_len() + shape.output_len()) as u64;
     Work {
         flops: (shape.rows() * shape.tokens) as f64 * per_token,
         popcounts: 0.0,
