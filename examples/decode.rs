@@ -12,6 +12,7 @@ fn main() -> Result<()> {
         batch: 1,
         tokens,
         heads,
+        kv_heads: heads,
         key: width,
         value: width,
         layout: Layout::Bthd,
@@ -28,7 +29,7 @@ fn main() -> Result<()> {
             .map(|n| (n as f32 * 0.01).sin() * 0.1)
             .collect::<Vec<_>>(),
     )?;
-    let mut o = gpu.zeros(prompt.value_len())?;
+    let mut o = gpu.zeros(prompt.output_len())?;
     let mut state = gpu.zeros(prompt.state_len())?;
     let inputs = Inputs {
         q: &x,
@@ -50,10 +51,10 @@ fn main() -> Result<()> {
     let one = shape(1);
     let last = o
         .download()?
-        .split_off(prompt.value_len() - one.value_len());
+        .split_off(prompt.output_len() - one.output_len());
     let mut token = gpu.upload(&last)?;
     for n in 0..5 {
-        let mut next = gpu.zeros(one.value_len())?;
+        let mut next = gpu.zeros(one.output_len())?;
         let inputs = Inputs {
             q: &token,
             k: &token,

@@ -42,12 +42,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         batch: 1,
         tokens,
         heads,
+        kv_heads: heads,
         key: width,
         value: width,
         layout: Layout::Bhtd,
         dtype: Dtype::F16,
     };
-    let mut o = gpu.zeros::<f16>(shape.value_len())?;
+    let mut o = gpu.zeros::<f16>(shape.output_len())?;
     let inputs = Inputs {
         q: &q,
         k: &k,

@@ -17,13 +17,14 @@ fn main() -> Result<()> {
         batch: 1,
         tokens: 256,
         heads: 4,
+        kv_heads: 4,
         key: 32,
         value: 32,
         layout: Layout::Bthd,
         dtype: Dtype::F32,
     };
     let x = gpu.upload(&vec![0.1f32; shape.key_len()])?;
-    let mut o = gpu.zeros::<f32>(shape.value_len())?;
+    let mut o = gpu.zeros::<f32>(shape.output_len())?;
 
     // Our operator, recorded but not submitted.
     let mut pass = gpu.pass("attention");

@@ -30,6 +30,7 @@ fn main() -> Result<()> {
         batch: 1,
         tokens: 64,
         heads: 2,
+        kv_heads: 2,
         key: 16,
         value: 16,
         layout: Layout::Bhtd,
@@ -47,7 +48,7 @@ fn main() -> Result<()> {
         bytemuck::cast_slice(&vec![0.25f32; shape.key_len()]),
     );
     let x = gpu.wrap::<f32>(buffer, 0, shape.key_len())?;
-    let mut o = gpu.zeros(shape.value_len())?;
+    let mut o = gpu.zeros(shape.output_len())?;
     linear::forward(
         &gpu,
         &shape,

@@ -401,7 +401,7 @@ pub fn ops() -> &'static [Op] {
 /// An output of a problem and how far it may be from the reference.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Its name in case files, without `out.`.
+    /// Its name in case files, without `out.` or `grad.`.
     pub name: &'static str,
     /// Its storage type.
     pub dtype: Dtype,
@@ -420,7 +420,7 @@ pub struct Output {
 pub struct Reference {
     /// The values.
     pub values: Vec<f64>,
-    /// The sums of the absolute values of their terms.
+    /// The sums of the absolute values of their terms; empty where these are of no use.
     pub magnitude: Vec<f64>,
 }
 
@@ -446,7 +446,15 @@ pub trait Problem: Send + Sync {
     fn reference(&self) -> Result<Vec<Reference>, Error>;
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
-    /// What the case asks for that the operator does not compute yet.
+    /// Gradients of the inputs by the CPU reference, where the case hands gradients to the outputs: each with the name, type
+    /// and shape of its input.
+    ///
+    /// # Errors
+    /// Those of the reference.
+    fn gradients(&self) -> Result<Vec<(Output, Vec<f64>)>, Error> {
+        Ok(Vec::new())
+    }
+    /// What the case asks for that no device computes yet.
     fn ignored(&self) -> Option<&'static str> {
         None
     }

@@ -47,7 +47,7 @@ enum Command {
     Apply {
         /// The input: tensors `in.q`, … or `q`, …; metadata `op` and `params`.
         input: PathBuf,
-        /// The output, a safetensors file with `out.*`.
+        /// The output, a safetensors file with `out.*`; on the CPU, `grad.*` as well where the input has `grad_out.*`.
         #[arg(short, long)]
         output: PathBuf,
         /// The operator, where the metadata names none.

@@ -212,7 +212,7 @@ pub fn attention(shape: &Shape, scale: f32, causal: bool, caps: &Caps) -> Result
         },
         work: Work {
             flops: planner.flops(shape.rows() as f64),
-            bytes: 8.0 * (shape.key_len() + shape.value_len()) as f64,
+            bytes: 8.0 * (shape.query_len() + shape.output_len()) as f64,
             ..Work::default()
         },
     };

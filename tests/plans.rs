@@ -122,6 +122,7 @@ fn calls(most: usize) -> impl Strategy<Value = Call> {
                 batch,
                 tokens: tokens.min(most / rows),
                 heads,
+                kv_heads: heads,
                 key,
                 value,
                 layout,
@@ -131,6 +132,7 @@ fn calls(most: usize) -> impl Strategy<Value = Call> {
                 decay,
                 form,
                 scale: 0.5,
+                ..Options::plain()
             };
             Call {
                 shape,
@@ -854,6 +856,7 @@ fn shape(batch: usize, tokens: usize, heads: usize, width: usize) -> Shape {
         batch,
         tokens,
         heads,
+        kv_heads: heads,
         key: width,
         value: width,
         layout: Layout::Bthd,

@@ -97,6 +97,61 @@ fn info_lists_an_adapter_in_words_and_json() {
 }
 
 #[test]
+fn gradients_and_options_without_a_kernel_are_for_the_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let change = |tensors: &mut BTreeMap<String, Array>| {
+        let q = tensors["in.q"].clone();
+        tensors.insert("grad_out.o".into(), q);
+        tensors.insert("in.beta".into(), Array::f32(&[2, 10, 3], &[0.5; 60]));
+    };
+    let (input, output, both) = (path("in"), path("out"), path("both"));
+    write_case(&input, HEAD, change);
+    let on = |device: &str, command: &[&str]| subquad(&[&["--device", device], command].concat());
+    let applied = on("cpu", &["apply", text(&input), "-o", text(&output)]);
+    assert!(applied.status.success(), "{}", out(&applied));
+    let written = Case::read(&output, None, &Map::new()).unwrap();
+    let names: Vec<_> = written.expected_grads.keys().map(String::as_str).collect();
+    assert_eq!(names, ["beta", "k", "log_decay", "q", "v"]);
+
+    // Gradients are judged, and one that is missing or wrong is a miss.
+    let judged = |wrong: &[(&str, Array)]| {
+        write_case(&both, HEAD, |tensors| {
+            change(tensors);
+            for (name, array) in &written.expected_grads {
+                tensors.insert(format!("grad.{name}"), array.clone());
+            }
+            for (name, array) in wrong {
+                tensors.insert((*name).into(), array.clone());
+            }
+        });
+        let checked = on("cpu", &["check", text(&both)]);
+        (checked.status.code(), out(&checked))
+    };
+    let (status, words) = judged(&[]);
+    assert!(status == Some(0) && words.contains("grad.beta"), "{words}");
+    let (status, words) = judged(&[("grad.beta", Array::f32(&[2, 10, 3], &[9.0; 60]))]);
+    assert!(status == Some(1) && words.contains("MISS"), "{words}");
+    let (status, words) = judged(&[("grad.fm_bias", Array::f32(&[4], &[0.0; 4]))]);
+    assert!(
+        status == Some(1) && words.contains("grad.fm_bias missing"),
+        "{words}"
+    );
+
+    let skipped = subquad(&["check", text(&both)]);
+    assert!(
+        skipped.status.success() && out(&skipped).contains("skip  both"),
+        "{}",
+        out(&skipped)
+    );
+    let again = path("again");
+    refused(
+        &["apply", text(&both), "-o", text(&again)],
+        "does not support the delta rule on a device yet",
+    );
+}
+
+#[test]
 fn apply_writes_outputs_that_check_accepts() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (
@@ -259,12 +314,12 @@ fn bad_input_ends_in_a_sentence_and_leaves_no_file() {
         (
             "decay",
             r#"{"layout": "bthd", "decay": "sometimes", "scale": 1.0}"#,
-            "decay must be none or head",
+            "decay must be none, head, token or channel",
         ),
         (
             "token",
             r#"{"layout": "bthd", "decay": "token", "scale": 1.0}"#,
-            "decay token of linear_attention is not available",
+            "log_decay must be f32 [2, 10, 3]",
         ),
         ("json", r#"{"layout": "#, "`params` is not a JSON object"),
     ];

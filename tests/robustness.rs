@@ -29,6 +29,7 @@ fn shape(tokens: usize, heads: usize, key: usize, value: usize) -> Shape {
         batch: 1,
         tokens,
         heads,
+        kv_heads: heads,
         key,
         value,
         layout: Layout::Bthd,
@@ -44,7 +45,7 @@ fn forward<T: Elem>(
 ) -> Result<Vec<T>, Error> {
     let [q, k] = [0, 1].map(|n| gpu.upload(&values[n..n + shape.key_len()]).unwrap());
     let v = gpu.upload(&values[2..2 + shape.value_len()])?;
-    let mut o = gpu.zeros(shape.value_len())?;
+    let mut o = gpu.zeros(shape.output_len())?;
     linear::forward(
         gpu,
         shape,
@@ -176,7 +177,7 @@ fn non_finite_values_stay_in_their_head_and_subnormals_do_no_harm() {
         }
         let [q, k, v] =
             [&values(shape.key_len()), &k, &v].map(|values| gpu.upload(values).unwrap());
-        let mut o = gpu.zeros(shape.value_len()).unwrap();
+        let mut o = gpu.zeros(shape.output_len()).unwrap();
         let inputs = Inputs {
             q: &q,
             k: &k,
@@ -270,7 +271,7 @@ fn groups_to_spare_in_a_folded_grid_do_not_repeat_the_last_step() {
     let ones = gpu.upload(&vec![1.0f32; shape.key_len()]).unwrap();
     let (mut state, mut o) = (
         gpu.zeros(shape.state_len()).unwrap(),
-        gpu.zeros(shape.value_len()).unwrap(),
+        gpu.zeros(shape.output_len()).unwrap(),
     );
     let inputs = Inputs {
         q: &ones,
@@ -439,11 +440,12 @@ fn warm_calls_compile_and_allocate_nothing() {
         },
     );
     let inputs = gpu.upload(&values(shape.key_len())).unwrap();
-    let mut o = gpu.zeros(shape.value_len()).unwrap();
+    let mut o = gpu.zeros(shape.output_len()).unwrap();
     let mut call = |tokens: usize| {
         let shape = Shape {
             tokens,
             heads: 600 / tokens,
+            kv_heads: 600 / tokens,
             ..shape
         };
         let inputs = Inputs {
@@ -505,7 +507,7 @@ fn waits_end_after_their_time_limit() {
     let gpu = Gpu::open(&select).unwrap();
     let shape = shape(4000, 8, 64, 64);
     let data = gpu.upload(&values(shape.key_len())).unwrap();
-    let mut o = gpu.zeros(shape.value_len()).unwrap();
+    let mut o = gpu.zeros(shape.output_len()).unwrap();
     let inputs = Inputs {
         q: &data,
         k: &data,
@@ -694,7 +696,7 @@ fn one_device_serves_two_handles_and_a_callers_own_pass() {
 
     // The same operator between commands of the caller's, in their encoder, result kept on the device.
     let [q, k, v] = [0, 1, 2].map(|n| shared.upload(&data[n..n + shape.key_len()]).unwrap());
-    let mut o = shared.zeros(shape.value_len()).unwrap();
+    let mut o = shared.zeros(shape.output_len()).unwrap();
     let mut pass = shared.pass("theirs");
     let inputs = Inputs {
         q: &q,
@@ -715,7 +717,7 @@ fn one_device_serves_two_handles_and_a_callers_own_pass() {
     let mut encoder = own.device().create_command_encoder(&Default::default());
     encoder.clear_buffer(o.buffer().0, 0, None);
     pass.encode(&mut encoder.begin_compute_pass(&Default::default()));
-    let copy = own.zeros::<f32>(shape.value_len()).unwrap();
+    let copy = own.zeros::<f32>(shape.output_len()).unwrap();
     encoder.copy_buffer_to_buffer(
         o.buffer().0,
         0,

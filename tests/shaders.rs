@@ -91,6 +91,7 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                         batch: 1,
                         tokens,
                         heads: 2,
+                        kv_heads: 2,
                         key,
                         value,
                         layout: Layout::Bthd,
@@ -100,6 +101,7 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                         decay,
                         scale: 1.0,
                         form: Form::Auto,
+                        ..Options::plain()
                     };
                     plans.push(plan::step(&shape, &options, caps).unwrap());
                     for (initial, last) in [(false, false), (true, true)] {
@@ -480,6 +482,7 @@ fn plans_record_on_every_preset() {
                                 batch: 2,
                                 tokens,
                                 heads: 3,
+                                kv_heads: 3,
                                 key: 32,
                                 value: width,
                                 layout,

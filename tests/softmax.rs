@@ -13,6 +13,7 @@ fn shape([batch, heads, tokens, key, value]: [usize; 5], layout: Layout) -> Shap
         batch,
         tokens,
         heads,
+        kv_heads: heads,
         key,
         value,
         layout,
@@ -39,12 +40,12 @@ fn wide(values: &[f32]) -> Vec<f64> {
 fn ratio(gpu: &Gpu, caps: &Caps, shape: &Shape, scale: f32, causal: bool, checked: bool) -> f64 {
     let plan = softmax::attention(shape, scale, causal, caps).unwrap();
     let [q, k, v] = [
-        values(shape.key_len(), 1),
-        values(shape.key_len(), 2),
-        values(shape.value_len(), 3),
+        values(shape.query_len(), 1),
+        values(shape.query_len(), 2),
+        values(shape.output_len(), 3),
     ];
     let on_device = [&q, &k, &v].map(|x| gpu.upload(x).unwrap());
-    let mut o = gpu.upload(&vec![f32::NAN; shape.value_len()]).unwrap();
+    let mut o = gpu.upload(&vec![f32::NAN; shape.output_len()]).unwrap();
     let views: Vec<_> = on_device.iter().map(|x| x.view()).collect();
     let mut pass = gpu.pass("softmax");
     pass.run_checked(&plan, &views, &mut [o.view_mut()], checked)

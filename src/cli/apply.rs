@@ -75,7 +75,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             .map_or("no input", |array| array.dtype.name())
     );
     say!("  time        {:.3} ms", time.as_secs_f64() * 1e3);
-    if let Some(note) = problem.ignored() {
+    if let Some(note) = problem.ignored().filter(|_| args.gpu.is_some()) {
         say!("  note        {note}");
     }
     let mut missed = Vec::new();
@@ -98,12 +98,18 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             }
         }
     }
-    let named = problem
+    let mut named: BTreeMap<_, _> = problem
         .outputs()
         .iter()
         .zip(arrays)
         .map(|(output, array)| (format!("out.{}", output.name), array))
         .collect();
+    if args.gpu.is_none() {
+        for (output, values) in problem.gradients()? {
+            let array = Array::rounded(output.dtype, &output.shape, &values);
+            named.insert(format!("grad.{}", output.name), array);
+        }
+    }
     let metadata = BTreeMap::from([
         ("op".to_owned(), case.op.clone()),
         (

@@ -200,7 +200,7 @@ fn run_softmax(gpu: &Gpu, layer: &Layer, shape: &Shape) -> Result<Vec<f64>, Fail
     let plan = softmax::attention(shape, layer.scale(), true, gpu.caps())?;
     let inputs = layer.upload(gpu, shape.tokens)?;
     let views: Vec<_> = inputs.iter().map(|tensor| tensor.view()).collect();
-    let mut o = gpu.zeros::<f32>(shape.value_len())?;
+    let mut o = gpu.zeros::<f32>(shape.output_len())?;
     let mut pass = gpu.pass("softmax attention");
     pass.run(&plan, &views, &mut [o.view_mut()])?;
     pass.submit()?;
@@ -275,7 +275,7 @@ fn time_softmax(gpu: &Gpu, layer: &Layer, tokens: usize) -> Result<f64, Failure>
     let plan = softmax::attention(&shape, layer.scale(), true, gpu.caps())?;
     let inputs = layer.upload(gpu, tokens)?;
     let views: Vec<_> = inputs.iter().map(|tensor| tensor.view()).collect();
-    let mut o = gpu.zeros::<f32>(shape.value_len())?;
+    let mut o = gpu.zeros::<f32>(shape.output_len())?;
     let time = repeat(gpu, EFFORT, most_runs(gpu.caps(), &plan), |pass| {
         pass.run(&plan, &views, &mut [o.view_mut()])
     })?;

@@ -134,6 +134,7 @@ fn shape(width: usize, tokens: usize, dtype: Dtype) -> Shape {
         batch: 1,
         tokens,
         heads: 8,
+        kv_heads: 8,
         key: width,
         value: width,
         layout: Layout::Bthd,

@@ -1,6 +1,11 @@
 //! Typed ranges of device buffers, and how they travel.
 
-use std::{future::Future, marker::PhantomData, ops::Range};
+use std::{
+    future::Future,
+    marker::PhantomData,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use bytemuck::Pod;
 use futures::channel::oneshot;
@@ -357,10 +362,22 @@ impl<T: Elem> ReadBack<T> {
         };
         gpu.poll(Some(index), gpu.timeout())?;
         let lost = |reason: String| Error::DeviceLost { reason };
-        match mapped.try_recv() {
-            Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(error))) => return Err(lost(error.to_string())),
-            _ => return Err(lost("a buffer was not mapped after its submission".into())),
+        // Another thread's poll may have taken the notice of this mapping and be about to deliver it.
+        let deadline = Instant::now() + gpu.timeout();
+        loop {
+            match mapped.try_recv() {
+                Ok(Some(Ok(()))) => break,
+                Ok(Some(Err(error))) => return Err(lost(error.to_string())),
+                Err(_) => return Err(lost("a buffer was not mapped after its submission".into())),
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_micros(20))
+                }
+                Ok(None) => {
+                    return Err(Error::Timeout {
+                        after: gpu.timeout(),
+                    });
+                }
+            }
         }
         let mut values = vec![T::zeroed(); self.len];
         {

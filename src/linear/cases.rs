@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Decay, Form, Layout, Options, Shape, cpu, log_decay_retention,
+    Decay, FeatureMap, Layout, Options, Shape, cpu, log_decay_retention,
     plan::{self, States},
+    shape::sequences,
     slopes_opennlplab,
 };
 use crate::{
@@ -26,9 +27,17 @@ struct LinearAttention {
     shape: Shape,
     options: Options,
     step: bool,
+    /// q, k, v and log_decay, if there is one.
     inputs: Vec<Array>,
+    beta: Option<Array>,
     initial_state: Option<Array>,
-    has_gradients: bool,
+    fm_weight: Option<Array>,
+    fm_bias: Option<Array>,
+    cu_seqlens: Option<Vec<u32>>,
+    /// Sequences: the batch, or those packed into it.
+    sequences: usize,
+    /// Gradients handed to o and the final state.
+    grad_outputs: Option<[Option<Array>; 2]>,
 }
 
 fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
@@ -44,6 +53,13 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
             "parameter {name} must be true or false, got {other}"
         ))),
     };
+    let number = |name: &str| {
+        let number = case.params.get(name).and_then(Value::as_f64);
+        match number.filter(|number| number.is_finite()) {
+            Some(number) => Ok(number as f32),
+            None => Err(case.wrong(format!("parameter {name} must be a finite number"))),
+        }
+    };
     let layout = match text("layout", "")?.as_str() {
         "bthd" => Layout::Bthd,
         "bhtd" => Layout::Bhtd,
@@ -53,37 +69,28 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
             )));
         }
     };
-    let scale = match case
-        .params
-        .get("scale")
-        .and_then(Value::as_f64)
-        .filter(|scale| scale.is_finite())
-    {
-        Some(scale) => scale as f32,
-        None => return Err(case.wrong("parameter scale must be a finite number")),
+    let scale = number("scale")?;
+    let normalize = match flag("normalize", false)? {
+        true => Some(number("eps")?),
+        false => None,
     };
-    for (on, what) in [
-        (!flag("causal", true)?, "the non-causal form"),
-        (flag("normalize", false)?, "the normaliser"),
-        (
-            text("feature_map", "identity")? != "identity",
-            "a feature map",
-        ),
-        (case.inputs.contains_key("beta"), "the delta rule (beta)"),
-        (
-            case.inputs.contains_key("cu_seqlens"),
-            "a batch of packed sequences (cu_seqlens)",
-        ),
-    ] {
-        if on {
-            return Err(case.unavailable(format!("{what} of linear_attention"), " yet"));
+    let feature_map = match text("feature_map", "identity")?.as_str() {
+        "identity" => FeatureMap::Identity,
+        "relu" => FeatureMap::Relu,
+        "elu1" => FeatureMap::Elu1,
+        "hedgehog_softmax" => FeatureMap::HedgehogSoftmax,
+        other => {
+            return Err(case.unavailable(
+                format!("feature map {other} of linear_attention"),
+                ", known are: identity, relu, elu1, hedgehog_softmax",
+            ));
         }
-    }
+    };
 
     let (q, k, v) = (
-        with_batch(case.input("q")?),
-        with_batch(case.input("k")?),
-        with_batch(case.input("v")?),
+        with_batch(case.input("q")?, 4),
+        with_batch(case.input("k")?, 4),
+        with_batch(case.input("v")?, 4),
     );
     let dims = |array: &Array| match (layout, array.shape.as_slice()) {
         (Layout::Bthd, &[b, t, h, w]) | (Layout::Bhtd, &[b, h, t, w]) => Some([b, t, h, w]),
@@ -96,35 +103,40 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     let Some([batch, tokens, heads, key]) = dims(&q) else {
         return Err(case.wrong(format!("tensor q must be {axes}, got {:?}", q.shape)));
     };
-    if let Some([_, _, kv_heads, _]) = dims(&k)
-        && kv_heads != heads
-    {
-        return Err(case.unavailable(
-            "fewer key and value heads than query heads in linear_attention",
-            " yet",
-        ));
-    }
-    let value = match dims(&v) {
-        Some([b, t, h, value]) if [b, t, h] == [batch, tokens, heads] => value,
+    let kv_heads = match dims(&k) {
+        Some([b, t, kv_heads, width]) if [b, t, width] == [batch, tokens, key] => kv_heads,
         _ => {
             return Err(case.wrong(format!(
-                "tensor v must be {axes} with the sizes of q but the last, got {:?}",
+                "tensor k must have the shape of q, {:?}, but for the heads, got {:?}",
+                q.shape, k.shape
+            )));
+        }
+    };
+    let value = match dims(&v) {
+        Some([b, t, h, value]) if [b, t, h] == [batch, tokens, kv_heads] => value,
+        _ => {
+            return Err(case.wrong(format!(
+                "tensor v must be {axes} with the sizes of k but the last, got {:?}",
                 v.shape
             )));
         }
     };
-    if k.shape != q.shape {
-        return Err(case.wrong(format!(
-            "tensor k must have the shape of q, {:?}, got {:?}",
-            q.shape, k.shape
-        )));
-    }
     if k.dtype != q.dtype || v.dtype != q.dtype {
         return Err(case.wrong(format!(
             "tensors q, k and v must have one type, got {:?}, {:?} and {:?}",
             q, k, v
         )));
     }
+    let shape = Shape {
+        batch,
+        tokens,
+        heads,
+        kv_heads,
+        key,
+        value,
+        layout,
+        dtype: q.dtype,
+    };
 
     let given = match (case.params.get("log_decay"), case.inputs.get("log_decay")) {
         (Some(list), _) => {
@@ -140,25 +152,74 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     let decay = match text("decay", if given.is_some() { "head" } else { "none" })?.as_str() {
         "none" => Decay::None,
         "head" => Decay::Head,
-        other @ ("token" | "channel") => {
-            return Err(case.unavailable(format!("decay {other} of linear_attention"), " yet"));
-        }
+        "token" => Decay::Token,
+        "channel" => Decay::Channel,
         other => {
             return Err(case.wrong(format!(
-                "parameter decay must be none or head, got \"{other}\""
+                "parameter decay must be none, head, token or channel, got \"{other}\""
             )));
         }
     };
-    let mut inputs = vec![q, k, v];
-    if decay == Decay::Head {
-        let log_decay = given.ok_or_else(|| {
-            case.wrong("decay head needs a tensor or parameter log_decay with a number per head")
-        })?;
-        if log_decay.dtype != Dtype::F32 || log_decay.shape != [heads] {
-            return Err(case.wrong(format!(
-                "tensor log_decay must be f32 [{heads}], got {log_decay:?}"
-            )));
+    let options = Options {
+        decay,
+        delta: case.inputs.contains_key("beta"),
+        causal: flag("causal", true)?,
+        normalize,
+        feature_map,
+        scale,
+        ..Options::plain()
+    };
+    shape.check(plan::OP)?;
+    options.check(plan::OP)?;
+
+    let cu_seqlens = case.inputs.get("cu_seqlens").map(|bounds| {
+        let numbers: Option<Vec<u32>> = bounds
+            .values()
+            .into_iter()
+            .map(|n| (n >= 0.0 && n.fract() == 0.0).then_some(n as u32))
+            .collect();
+        numbers
+            .filter(|_| matches!(bounds.dtype, Dtype::I32 | Dtype::U32))
+            .ok_or_else(|| case.wrong("tensor cu_seqlens must be i32 or u32, from 0 to the tokens"))
+    });
+    let cu_seqlens = cu_seqlens.transpose()?;
+    let sequences = sequences(&shape, plan::OP, cu_seqlens.as_deref())?.len();
+
+    // Tensors beside q, k and v are f32, of one shape.
+    let f32s = |name: &str, array: Array, expected: &[usize]| {
+        if array.dtype == Dtype::F32 && array.shape == expected {
+            return Ok(array);
         }
+        Err(case.wrong(format!(
+            "tensor {name} must be f32 {expected:?}, got {array:?}"
+        )))
+    };
+    let optional = |name: &str, expected: &[usize]| {
+        let array = case.inputs.get(name);
+        let array = array.map(|array| with_batch(array, expected.len()));
+        array.map(|array| f32s(name, array, expected)).transpose()
+    };
+    let features = options.feature_width(&shape);
+    let per_token = axes_of(&shape, kv_heads, &[]);
+    let mut inputs = vec![q, k, v];
+    let expected = match decay {
+        Decay::None => None,
+        Decay::Head => Some((vec![kv_heads], "a number per head")),
+        Decay::Token => Some((per_token.clone(), "a number per token and head")),
+        Decay::Channel => Some((
+            axes_of(&shape, kv_heads, &[features]),
+            "a number per token, head and channel",
+        )),
+    };
+    if let Some((expected, what)) = expected {
+        let log_decay = given.ok_or_else(|| {
+            let decay = text("decay", "head").unwrap_or_default();
+            case.wrong(format!(
+                "decay {decay} needs a tensor or parameter log_decay with {what}"
+            ))
+        })?;
+        let log_decay = with_batch(&log_decay, expected.len());
+        let log_decay = f32s("log_decay", log_decay, &expected)?;
         if let Some(positive) = log_decay
             .values()
             .into_iter()
@@ -168,64 +229,124 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         }
         inputs.push(log_decay);
     }
-    let initial_state = case.inputs.get("initial_state").cloned();
-    if let Some(state) = &initial_state
-        && (state.dtype != Dtype::F32 || state.shape != [batch, heads, key, value])
-    {
-        return Err(case.wrong(format!(
-            "tensor initial_state must be f32 [{batch}, {heads}, {key}, {value}], got {state:?}"
-        )));
-    }
+    let initial_state = match case.inputs.get("initial_state") {
+        Some(state) => {
+            let expected = [sequences, kv_heads, features, value];
+            Some(f32s("initial_state", state.clone(), &expected)?)
+        }
+        None => None,
+    };
     let step = flag("step", false)?;
     if step && initial_state.is_none() {
         return Err(case.wrong("a step needs the tensor initial_state"));
     }
-    let shape = Shape {
-        batch,
-        tokens,
-        heads,
-        key,
-        value,
-        layout,
-        dtype: inputs.first().map_or(Dtype::F32, |q| q.dtype),
+    let grad_outputs = if case.grad_outputs.is_empty() {
+        None
+    } else {
+        let sizes = [
+            ("o", axes_of(&shape, heads, &[value])),
+            ("final_state", vec![sequences, kv_heads, features, value]),
+        ];
+        let gradient = |(name, expected): &(&str, Vec<usize>)| {
+            let Some(array) = case.grad_outputs.get(*name) else {
+                return Ok(None);
+            };
+            let array = with_batch(array, 4);
+            if array.shape == *expected {
+                return Ok(Some(array));
+            }
+            Err(case.wrong(format!(
+                "tensor grad_out.{name} must be {expected:?}, got {array:?}"
+            )))
+        };
+        let [o, final_state] = &sizes;
+        Some([gradient(o)?, gradient(final_state)?])
     };
-    let options = Options {
-        decay,
-        scale,
-        form: Form::Auto,
-    };
-    shape.check(plan::OP)?;
+    let projected = feature_map == FeatureMap::HedgehogSoftmax;
+    if projected {
+        case.input("fm_weight")?;
+    }
     Ok(Box::new(LinearAttention {
+        beta: optional("beta", &per_token)?,
+        fm_weight: optional("fm_weight", &[key, key])?.filter(|_| projected),
+        fm_bias: optional("fm_bias", &[key])?.filter(|_| projected),
         shape,
         options,
         step,
         inputs,
         initial_state,
-        has_gradients: !case.grad_outputs.is_empty(),
+        cu_seqlens,
+        sequences,
+        grad_outputs,
     }))
 }
 
-/// `[heads, tokens, width]` is a batch of one.
-fn with_batch(array: &Array) -> Array {
+/// A tensor that lacks one axis has a batch of one.
+fn with_batch(array: &Array, axes: usize) -> Array {
     let mut array = array.clone();
-    if array.shape.len() == 3 {
+    if array.shape.len() + 1 == axes && axes > 1 {
         array.shape.insert(0, 1);
     }
     array
 }
 
-impl LinearAttention {
-    fn axes(&self, width: usize) -> Vec<usize> {
-        let Shape {
-            batch,
-            tokens,
-            heads,
-            ..
-        } = self.shape;
-        match self.shape.layout {
-            Layout::Bthd => vec![batch, tokens, heads, width],
-            Layout::Bhtd => vec![batch, heads, tokens, width],
+/// The axes of a tensor with so many heads, in the layout, and those that follow.
+fn axes_of(shape: &Shape, heads: usize, more: &[usize]) -> Vec<usize> {
+    let mut axes = match shape.layout {
+        Layout::Bthd => vec![shape.batch, shape.tokens, heads],
+        Layout::Bhtd => vec![shape.batch, heads, shape.tokens],
+    };
+    axes.extend(more);
+    axes
+}
+
+/// The tensors of a problem in f64.
+struct Values {
+    inputs: Vec<Vec<f64>>,
+    beta: Option<Vec<f64>>,
+    initial_state: Option<Vec<f64>>,
+    fm_weight: Option<Vec<f64>>,
+    fm_bias: Option<Vec<f64>>,
+}
+
+impl Values {
+    fn inputs<'a>(&'a self, problem: &'a LinearAttention) -> cpu::Inputs<'a> {
+        let input = |n: usize| self.inputs.get(n).map(Vec::as_slice);
+        let [q, k, v] = [0, 1, 2].map(|n| input(n).unwrap_or_default());
+        cpu::Inputs {
+            q,
+            k,
+            v,
+            log_decay: input(3),
+            beta: self.beta.as_deref(),
+            initial_state: self.initial_state.as_deref(),
+            fm_weight: self.fm_weight.as_deref(),
+            fm_bias: self.fm_bias.as_deref(),
+            cu_seqlens: problem.cu_seqlens.as_deref(),
         }
+    }
+}
+
+impl LinearAttention {
+    fn values(&self) -> Values {
+        let optional = |array: &Option<Array>| array.as_ref().map(Array::values);
+        Values {
+            inputs: self.inputs.iter().map(Array::values).collect(),
+            beta: optional(&self.beta),
+            initial_state: optional(&self.initial_state),
+            fm_weight: optional(&self.fm_weight),
+            fm_bias: optional(&self.fm_bias),
+        }
+    }
+
+    fn state_shape(&self) -> Vec<usize> {
+        let features = self.options.feature_width(&self.shape);
+        vec![
+            self.sequences,
+            self.shape.kv_heads,
+            features,
+            self.shape.value,
+        ]
     }
 
     /// The most negative exponent that an `exp` here can take without its result vanishing.
@@ -234,6 +355,16 @@ impl LinearAttention {
         decays
             .into_iter()
             .fold(0.0f64, |most, g| most.max((-64.0 * g).min(88.0)))
+    }
+
+    /// Bounds on the relative errors of o and of gradients, and the unit of the storage type.
+    fn bounds(&self, dtype: Dtype) -> (f64, f64, f64) {
+        match dtype {
+            Dtype::F16 => (1e-3, 1e-3, 2f64.powi(-11)),
+            Dtype::Bf16 => (4e-3, 4e-3, 2f64.powi(-8)),
+            _ if self.options.delta => (1e-5, 5e-5, 0.0),
+            _ => (5e-6, 2e-5, 0.0),
+        }
     }
 }
 
@@ -245,7 +376,6 @@ impl Problem for LinearAttention {
 
     fn outputs(&self) -> Vec<Output> {
         let Shape {
-            batch,
             tokens,
             heads,
             key,
@@ -253,11 +383,8 @@ impl Problem for LinearAttention {
             dtype,
             ..
         } = self.shape;
-        let (ratio, unit) = match dtype {
-            Dtype::F16 => (1e-3, 2f64.powi(-11)),
-            Dtype::Bf16 => (4e-3, 2f64.powi(-8)),
-            _ => (5e-6, 0.0),
-        };
+        let (ratio, _, unit) = self.bounds(dtype);
+        let (state_ratio, ..) = self.bounds(Dtype::F32);
         // 8 units of f32 for sums that grow like the root of their length, and WebGPU's allowance for `exp`.
         let chunk = 64.0;
         let sums = 8.0 * 2f64.powi(-24) * (key as f64 + chunk + tokens as f64 / chunk).sqrt();
@@ -266,7 +393,7 @@ impl Problem for LinearAttention {
             Output {
                 name: "o",
                 dtype,
-                shape: self.axes(value),
+                shape: axes_of(&self.shape, heads, &[value]),
                 ratio,
                 per_magnitude,
                 per_value: unit,
@@ -274,8 +401,8 @@ impl Problem for LinearAttention {
             Output {
                 name: "final_state",
                 dtype: Dtype::F32,
-                shape: vec![batch, heads, key, value],
-                ratio: 5e-6,
+                shape: self.state_shape(),
+                ratio: state_ratio,
                 per_magnitude,
                 per_value: 0.0,
             },
@@ -289,6 +416,12 @@ impl Problem for LinearAttention {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
+        if self.cu_seqlens.is_some() {
+            return Err(Error::Unsupported {
+                op: plan::OP,
+                what: "packed sequences on a device yet; the CPU reference does".into(),
+            });
+        }
         let states = States {
             initial: self.initial_state.is_some(),
             last: true,
@@ -303,22 +436,8 @@ impl Problem for LinearAttention {
     }
 
     fn reference(&self) -> Result<Vec<Reference>, Error> {
-        let values: Vec<_> = self.inputs.iter().map(Array::values).collect();
-        let [q, k, v, rest @ ..] = values.as_slice() else {
-            return Err(Error::Gpu {
-                message: "linear_attention was bound without q, k and v".into(),
-            });
-        };
-        let state = self.initial_state.as_ref().map(Array::values);
-        let out = cpu::forward(
-            &self.shape,
-            &self.options,
-            q,
-            k,
-            v,
-            rest.first().map(Vec::as_slice),
-            state.as_deref(),
-        )?;
+        let values = self.values();
+        let out = cpu::forward(&self.shape, &self.options, &values.inputs(self))?;
         Ok(vec![
             Reference {
                 values: out.o,
@@ -329,6 +448,54 @@ impl Problem for LinearAttention {
                 magnitude: out.state_magnitude,
             },
         ])
+    }
+
+    fn gradients(&self) -> Result<Vec<(Output, Vec<f64>)>, Error> {
+        let Some([grad_o, grad_state]) = &self.grad_outputs else {
+            return Ok(Vec::new());
+        };
+        let values = self.values();
+        let grad_o = match grad_o {
+            Some(grad) => grad.values(),
+            None => vec![0.0; self.shape.output_len()],
+        };
+        let grad_state = grad_state.as_ref().map(Array::values);
+        let out = cpu::backward(
+            &self.shape,
+            &self.options,
+            &values.inputs(self),
+            &grad_o,
+            grad_state.as_deref(),
+        )?;
+        let input = |n: usize| self.inputs.get(n);
+        let all = [
+            ("q", input(0), out.q),
+            ("k", input(1), out.k),
+            ("v", input(2), out.v),
+            ("log_decay", input(3), out.log_decay),
+            ("beta", self.beta.as_ref(), out.beta),
+            (
+                "initial_state",
+                self.initial_state.as_ref(),
+                out.initial_state,
+            ),
+            ("fm_weight", self.fm_weight.as_ref(), out.fm_weight),
+            ("fm_bias", self.fm_bias.as_ref(), out.fm_bias),
+        ];
+        let gradients = all.into_iter().filter_map(|(name, input, values)| {
+            let input = input?;
+            let (_, ratio, unit) = self.bounds(input.dtype);
+            let output = Output {
+                name,
+                dtype: input.dtype,
+                shape: input.shape.clone(),
+                ratio,
+                per_magnitude: 0.0,
+                per_value: unit,
+            };
+            Some((output, values))
+        });
+        Ok(gradients.collect())
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
@@ -350,8 +517,9 @@ impl Problem for LinearAttention {
     }
 
     fn ignored(&self) -> Option<&'static str> {
-        self.has_gradients
-            .then_some("gradients are not available yet")
+        self.grad_outputs
+            .as_ref()
+            .map(|_| "gradients are not available on a device yet")
     }
 }
 
@@ -373,6 +541,7 @@ impl Made {
             batch,
             tokens,
             heads,
+            kv_heads: heads,
             key,
             value,
             layout: Layout::Bthd,
@@ -422,6 +591,7 @@ impl Made {
             batch,
             tokens,
             heads,
+            kv_heads: _,
             key,
             value,
             layout,

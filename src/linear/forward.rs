@@ -31,14 +31,14 @@ impl<T: Elem> Inputs<'_, T> {
                 got: shape.dtype.name().into(),
             });
         }
-        length(op, "q", self.q.len(), shape.key_len())?;
+        length(op, "q", self.q.len(), shape.query_len())?;
         length(op, "k", self.k.len(), shape.key_len())?;
         length(op, "v", self.v.len(), shape.value_len())?;
         let mut views = vec![self.q.view(), self.k.view(), self.v.view()];
         match (options.decay, self.log_decay) {
             (Decay::None, None) => {}
             (Decay::Head, Some(log_decay)) => {
-                length(op, "log_decay", log_decay.len(), shape.heads)?;
+                length(op, "log_decay", log_decay.len(), shape.kv_heads)?;
                 views.push(log_decay.view());
             }
             (decay, given) => {
@@ -145,7 +145,7 @@ pub fn record<T: Elem>(
         length(plan::OP, "initial_state", state.len(), shape.state_len())?;
         views.push(state.view());
     }
-    length(plan::OP, "o", o.len(), shape.value_len())?;
+    length(plan::OP, "o", o.len(), shape.output_len())?;
     let mut outputs: Vec<ViewMut<'_>> = vec![o.view_mut()];
     if let Some(state) = final_state {
         length(plan::OP, "final_state", state.len(), shape.state_len())?;
@@ -189,6 +189,6 @@ pub fn record_step<T: Elem>(
     let plan = plan::step(shape, options, pass.caps())?;
     let views = inputs.views(plan::OP, shape, options)?;
     length(plan::OP, "state", state.len(), shape.state_len())?;
-    length(plan::OP, "o", o.len(), shape.value_len())?;
+    length(plan::OP, "o", o.len(), shape.output_len())?;
     pass.run(&plan, &views, &mut [o.view_mut(), state.view_mut()])
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`forward`] runs whole sequences, [`step`] continues one token by token from a carried state, [`cpu::forward`] is the f64
-//! reference of both. Plain linear attention, Lightning Attention and RetNet's retention are builders of [`Options`]; decay
+//! reference of both and [`cpu::backward`] that of the gradients, for more options than a device computes yet. Plain linear attention, Lightning Attention and RetNet's retention are builders of [`Options`]; decay
 //! tables have names ([`slopes_opennlplab`], [`slopes_minimax`], [`slopes_transnormer`], [`log_decay_retention`]) and none is
 //! a default.
 
@@ -21,5 +21,5 @@ pub mod tiles;
 mod window;
 
 pub use forward::{Inputs, forward, record, record_step, step};
-pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
+pub use shape::{Decay, FeatureMap, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::bytes_of;
 
 use super::{
-    Decay, Form, Options, Shape,
+    Decay, FeatureMap, Form, Options, Shape,
     kernels::{self, Access, PackOutputParams, Start, StateScanParams, WalkParams},
     tiles::{ChunkTile, RecurrentTile},
     window::{ALIGN, Cut, GRAIN, STEP_MS, Window, cut, per_token_flops, segments},
@@ -97,6 +97,31 @@ pub fn variants(
     }
 }
 
+/// Refuses what no kernel computes yet; the CPU reference does.
+fn available(shape: &Shape, options: &Options) -> Result<()> {
+    let refused = [
+        (
+            matches!(options.decay, Decay::Token | Decay::Channel),
+            "a decay per token or channel",
+        ),
+        (
+            shape.kv_heads != shape.heads,
+            "fewer key and value heads than query heads",
+        ),
+        (options.delta, "the delta rule"),
+        (!options.causal, "the non-causal form"),
+        (options.normalize.is_some(), "the normaliser"),
+        (options.feature_map != FeatureMap::Identity, "a feature map"),
+    ];
+    match refused.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Error::Unsupported {
+            op: OP,
+            what: format!("{what} on a device yet; the CPU reference does"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// A window and how it is cut into segments.
 struct Run<'a> {
     window: &'a Window,
@@ -126,6 +151,7 @@ impl<'a> Planner<'a> {
     fn new(shape: &'a Shape, options: &'a Options, caps: &'a Caps) -> Result<Self> {
         shape.check(OP)?;
         options.check(OP)?;
+        available(shape, options)?;
         shape.fits(caps)?;
         let access = Access {
             dtype: shape.dtype,
@@ -247,7 +273,7 @@ impl<'a> Planner<'a> {
             None => self.add_scratch(4 * self.shape.state_len() as u64),
         };
         let out = if self.packs_output() {
-            self.add_scratch(4 * self.shape.value_len() as u64)
+            self.add_scratch(4 * self.shape.output_len() as u64)
         } else {
             Slot::Output(0)
         };
@@ -484,7 +510,7 @@ impl<'a> Planner<'a> {
     }
 
     fn pack(&mut self, wide: Slot) {
-        let elements = self.shape.value_len() as u64;
+        let elements = self.shape.output_len() as u64;
         // Six bytes an element, at a byte for every four operations a device can do.
         let milliseconds = |elements: u64| 24.0 * elements as f64 / (self.caps.gflops * 1e6);
         // Whole bindings of both tensors, at offsets that are aligned in both.
@@ -561,7 +587,8 @@ fn work(shape: &Shape, options: &Options, initial: bool, last: bool) -> Work {
     } else {
         shape.heads
     };
-    let elements = 2 * (shape.key_len() + shape.value_len()) as u64;
+    let elements =
+        (shape.query_len() + shape.key_len() + shape.value_len() + shape.output_len()) as u64;
     Work {
         flops: (shape.rows() * shape.tokens) as f64 * per_token,
         popcounts: 0.0,

@@ -1,5 +1,7 @@
 //! What a caller asks for, and whether it makes sense.
 
+use std::ops::Range;
+
 use crate::{
     Error, Result,
     gpu::{Caps, Dtype},
@@ -27,15 +29,18 @@ impl Layout {
     }
 }
 
-/// Sizes of a call. q and k have `key` columns, v and o `value` columns; states are `[batch, heads, key, value]` in f32.
+/// Sizes of a call. q and k have `key` columns, v and o `value` columns; states are `[batch, kv_heads, key, value]` in f32,
+/// where `key` is the width after the feature map ([`Options::feature_width`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Sequences.
     pub batch: usize,
     /// Tokens per sequence; 0 is legal.
     pub tokens: usize,
-    /// Heads.
+    /// Heads of queries and outputs.
     pub heads: usize,
+    /// Heads of keys, values, decays, beta and states; divides `heads`. Query head j uses head `j * kv_heads / heads`.
+    pub kv_heads: usize,
     /// Width of queries and keys, 1 to 512.
     pub key: usize,
     /// Width of values and outputs, 1 to 512.
@@ -47,27 +52,42 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Sequences times heads.
+    /// Sequences times heads of queries.
     pub fn rows(&self) -> usize {
         self.batch * self.heads
     }
 
-    /// Elements of q, or of k.
-    pub fn key_len(&self) -> usize {
+    /// Sequences times heads of keys: the number of states.
+    pub fn state_rows(&self) -> usize {
+        self.batch * self.kv_heads
+    }
+
+    /// Elements of q.
+    pub fn query_len(&self) -> usize {
         self.rows() * self.tokens * self.key
     }
 
-    /// Elements of v, or of o.
+    /// Elements of k.
+    pub fn key_len(&self) -> usize {
+        self.state_rows() * self.tokens * self.key
+    }
+
+    /// Elements of v.
     pub fn value_len(&self) -> usize {
+        self.state_rows() * self.tokens * self.value
+    }
+
+    /// Elements of o.
+    pub fn output_len(&self) -> usize {
         self.rows() * self.tokens * self.value
     }
 
-    /// Elements of a state.
+    /// Elements of the states of all sequences and heads, where no feature map changes the width and nothing is packed.
     pub fn state_len(&self) -> usize {
-        self.rows() * self.key * self.value
+        self.state_rows() * self.key * self.value
     }
 
-    /// Distance in rows of a tensor between (batches, heads, tokens).
+    /// Distance in rows of q or o between (batches, heads, tokens).
     pub(super) fn strides(&self) -> [u64; 3] {
         let (h, t) = (self.heads as u64, self.tokens as u64);
         match self.layout {
@@ -80,8 +100,9 @@ impl Shape {
     pub(super) fn fits(&self, caps: &Caps) -> Result<()> {
         let elem = self.dtype.bytes();
         for (what, len, bytes) in [
-            ("q", self.key_len(), elem),
+            ("q", self.query_len(), elem),
             ("v", self.value_len(), elem),
+            ("o", self.output_len(), elem),
             ("a state", self.state_len(), 4),
         ] {
             let (needed, available) = (len as u64 * bytes, caps.buffer_bytes);
@@ -118,6 +139,16 @@ impl Shape {
                 got: self.dtype.name().into(),
             });
         }
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let divides = kv_heads > 0 && heads > 0 && heads.is_multiple_of(kv_heads);
+        if heads != kv_heads && !divides {
+            return Err(Error::Argument {
+                op,
+                what: "kv_heads".into(),
+                expected: format!("a divisor of the {heads} heads"),
+                got: kv_heads.to_string(),
+            });
+        }
         // Empty axes count as 1: sizes that no array could have are refused whether or not another axis is empty.
         let widest = self.key.max(self.value) * self.key.min(self.value).max(8);
         let sizes = [self.batch, self.tokens, self.heads, widest].map(|n| n.max(1) as u64);
@@ -138,14 +169,69 @@ impl Shape {
     }
 }
 
+/// The tokens of each sequence: all of them, or those between neighbours of `cu_seqlens`.
+pub(super) fn sequences(
+    shape: &Shape,
+    op: &'static str,
+    cu_seqlens: Option<&[u32]>,
+) -> Result<Vec<Range<usize>>> {
+    let Some(bounds) = cu_seqlens else {
+        return Ok(vec![0..shape.tokens; shape.batch]);
+    };
+    let refuse = |expected: String, got: String| {
+        Err(Error::Argument {
+            op,
+            what: "cu_seqlens".into(),
+            expected,
+            got,
+        })
+    };
+    if shape.batch != 1 {
+        let got = format!("given with {}", shape.batch);
+        return refuse("absent unless the batch is 1".into(), got);
+    }
+    let ends = (bounds.first(), bounds.last());
+    if bounds.len() < 2 || ends != (Some(&0), Some(&(shape.tokens as u32))) {
+        let expected = format!("at least 2 numbers from 0 to the {} tokens", shape.tokens);
+        return refuse(expected, format!("{bounds:?}"));
+    }
+    if !bounds.is_sorted() {
+        return refuse("non-decreasing".into(), format!("{bounds:?}"));
+    }
+    let starts = bounds.iter().zip(bounds.iter().skip(1));
+    Ok(starts
+        .map(|(start, end)| *start as usize..*end as usize)
+        .collect())
+}
+
 /// How old tokens fade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decay {
     /// Not at all: plain linear attention.
     None,
-    /// By one factor per head: `log_decay [heads]`, f32, natural logarithms <= 0.
+    /// By one factor per head: `log_decay [kv_heads]`, f32, natural logarithms <= 0.
     Head,
+    /// By one factor per token and head: `log_decay [batch, tokens, kv_heads]`, or head-first in that layout.
+    Token,
+    /// By one factor per token, head and row of the state: `log_decay [batch, tokens, kv_heads, key]`, or
+    /// head-first; `key` is the width after the feature map.
+    Channel,
+}
+
+/// What queries and keys go through before the operator sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FeatureMap {
+    /// Nothing.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// x + 1 above 0, exp(x) below: positive everywhere.
+    Elu1,
+    /// softmax([2y, -2y]) over twice the width, y = Wx + b with weights shared by the heads (flash-linear-attention's
+    /// Hedgehog).
+    HedgehogSoftmax,
 }
 
 /// Which of the equivalent ways to compute the result; they differ by rounding only.
@@ -169,6 +255,15 @@ pub enum Form {
 pub struct Options {
     /// How old tokens fade.
     pub decay: Decay,
+    /// The delta rule: `beta [batch, tokens, kv_heads]` times what the state misses of the value is added, not the value.
+    pub delta: bool,
+    /// Whether a token reads only itself and earlier ones. Otherwise every token reads the whole sequence's state; that takes
+    /// no decay and no delta rule.
+    pub causal: bool,
+    /// Divides each output by scale * z.q + this, z the decayed sum of keys; not with the delta rule.
+    pub normalize: Option<f32>,
+    /// What queries and keys go through first.
+    pub feature_map: FeatureMap,
     /// Factor on the outputs; it does not enter the state.
     pub scale: f32,
     /// How to compute it.
@@ -180,6 +275,10 @@ impl Options {
     pub fn plain() -> Options {
         Options {
             decay: Decay::None,
+            delta: false,
+            causal: true,
+            normalize: None,
+            feature_map: FeatureMap::Identity,
             scale: 1.0,
             form: Form::Auto,
         }
@@ -203,6 +302,15 @@ impl Options {
         }
     }
 
+    /// Width of queries and keys after the feature map, which is the number of rows of a state: twice the key width for
+    /// [`FeatureMap::HedgehogSoftmax`], else the key width.
+    pub fn feature_width(&self, shape: &Shape) -> usize {
+        match self.feature_map {
+            FeatureMap::HedgehogSoftmax => 2 * shape.key,
+            _ => shape.key,
+        }
+    }
+
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
         if !self.scale.is_finite() {
             return Err(Error::Argument {
@@ -210,6 +318,30 @@ impl Options {
                 what: "scale".into(),
                 expected: "finite".into(),
                 got: self.scale.to_string(),
+            });
+        }
+        if let Some(eps) = self.normalize {
+            let wrong = |expected: &str, got: &str| {
+                Err(Error::Argument {
+                    op,
+                    what: "normalize".into(),
+                    expected: expected.into(),
+                    got: got.into(),
+                })
+            };
+            if !eps.is_finite() || eps < 0.0 {
+                return wrong("finite and at least 0", &eps.to_string());
+            }
+            if self.delta {
+                return wrong("absent with the delta rule", &eps.to_string());
+            }
+        }
+        if !self.causal && (self.delta || self.decay != Decay::None) {
+            return Err(Error::Argument {
+                op,
+                what: "causal".into(),
+                expected: "true with a decay or the delta rule".into(),
+                got: "false".into(),
             });
         }
         if self.form == Form::Segments(0) {

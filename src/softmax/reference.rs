@@ -21,9 +21,9 @@ pub fn cpu(
     v: &[f64],
 ) -> Result<Vec<f64>> {
     for (what, len, expected) in [
-        ("q", q.len(), shape.key_len()),
-        ("k", k.len(), shape.key_len()),
-        ("v", v.len(), shape.value_len()),
+        ("q", q.len(), shape.query_len()),
+        ("k", k.len(), shape.query_len()),
+        ("v", v.len(), shape.output_len()),
     ] {
         if len != expected {
             return Err(Error::Argument {
@@ -63,7 +63,7 @@ pub fn cpu(
             (row_of(n, t), out)
         })
         .collect();
-    let mut o = vec![0.0; shape.value_len()];
+    let mut o = vec![0.0; shape.output_len()];
     for (at, out) in rows {
         if let Some(target) = o.get_mut(at * shape.value..(at + 1) * shape.value) {
             target.copy_from_slice(&out);

@@ -95,6 +95,7 @@ impl Layer {
             batch: 1,
             tokens,
             heads: self.heads,
+            kv_heads: self.heads,
             key: self.width,
             value: self.width,
             layout: Layout::Bhtd,
