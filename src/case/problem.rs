@@ -1,0 +1,95 @@
+//! The table of operators, and what each makes of a case.
+
+use super::{Array, Case, Failure};
+use crate::{
+    Error,
+    gpu::{Caps, Class, Dtype},
+    plan::Plan,
+};
+
+/// An operator as the program knows it.
+pub struct Op {
+    /// Name in case files.
+    pub name: &'static str,
+    /// Makes a problem of a case.
+    pub bind: fn(&Case) -> Result<Box<dyn Problem>, Failure>,
+    /// Cases that travel with the program.
+    pub builtin: fn() -> Vec<Case>,
+    /// Cases that `bench` times on a class of device: large ones on GPUs only.
+    pub benches: fn(Class) -> Vec<Bench>,
+}
+
+/// A case that `bench` times, by name; its tensors are made when it is its turn.
+pub struct Bench {
+    /// The case's name.
+    pub name: String,
+    /// Makes the case.
+    pub make: Box<dyn Fn() -> Case>,
+}
+
+/// Every operator.
+pub fn ops() -> &'static [Op] {
+    &[crate::linear::cases::OP]
+}
+
+/// An output of a problem and how far it may be from the reference.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name in case files, without `out.` or `grad.`.
+    pub name: &'static str,
+    /// Its storage type.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Bound on the root-mean-square error relative to the reference.
+    pub ratio: f64,
+    /// Bound on each element's error: this times the sum of the absolute values of its terms, ...
+    pub per_magnitude: f64,
+    /// ... plus this times its own absolute value.
+    pub per_value: f64,
+}
+
+/// What the CPU reference says of an output.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The values.
+    pub values: Vec<f64>,
+    /// The sums of the absolute values of their terms; empty where these are of no use.
+    pub magnitude: Vec<f64>,
+}
+
+/// A case bound to its operator: what to upload, what comes back, which plans compute it.
+pub trait Problem: Send + Sync {
+    /// Tensors to upload, in the order of the plans' inputs. Those updated in place are outputs with [`Problem::prefill`].
+    fn inputs(&self) -> Vec<&Array>;
+    /// Tensors that come back, in the order of the plans' outputs.
+    fn outputs(&self) -> Vec<Output>;
+    /// What an output holds before the run, where it is updated in place.
+    fn prefill(&self, _output: usize) -> Option<&Array> {
+        None
+    }
+    /// The planner's choice for a device; then, if asked for, every other plan that computes the same.
+    ///
+    /// # Errors
+    /// Those of the operator's planner.
+    fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error>;
+    /// The outputs by the CPU reference.
+    ///
+    /// # Errors
+    /// Those of the reference.
+    fn reference(&self) -> Result<Vec<Reference>, Error>;
+    /// Sizes for reports, by their letters.
+    fn sizes(&self) -> Vec<(&'static str, usize)>;
+    /// Gradients of the inputs by the CPU reference, where the case hands gradients to the outputs: each with the name, type
+    /// and shape of its input.
+    ///
+    /// # Errors
+    /// Those of the reference.
+    fn gradients(&self) -> Result<Vec<(Output, Vec<f64>)>, Error> {
+        Ok(Vec::new())
+    }
+    /// What the case asks for that no device computes yet.
+    fn ignored(&self) -> Option<&'static str> {
+        None
+    }
+}
