@@ -60,6 +60,8 @@ pub struct Row {
     pub share: f64,
     /// Whether the result was compared with the CPU reference.
     pub verified: bool,
+    /// Time at twice the length over this one's, where a case of that length was measured.
+    pub twice: Option<f64>,
 }
 
 impl Row {
@@ -138,6 +140,10 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         rows.push(measure_case(gpu, &(case.make)(), &roofs, effort)?);
         bar.inc(1);
     }
+    if !args.quick {
+        bar.set_message("time against length");
+        measure_doublings(gpu, &cases, &mut rows)?;
+    }
     bar.finish_and_clear();
     let results = Results { roofs, rows, host };
     output::print_results(gpu, &results);
@@ -185,6 +191,7 @@ fn measure_case(gpu: &Gpu, case: &Case, roofs: &Roofs, effort: Effort) -> Result
         bound,
         share: bound_ms / time.median_ms,
         verified,
+        twice: None,
     })
 }
 
@@ -267,18 +274,51 @@ pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
     series
 }
 
-/// Ratios of time from each length to twice that length.
+/// Lengths, and how much longer twice the length takes.
 pub fn doublings(members: &[&Row]) -> Vec<(usize, f64)> {
-    let mut ratios = Vec::new();
-    for pair in members.windows(2) {
-        if let [short, long] = pair
-            && let (Some(t), Some(double)) = (short.size("t"), long.size("t"))
-            && double == 2 * t
-        {
-            ratios.push((t, long.time.median_ms / short.time.median_ms));
-        }
+    members
+        .iter()
+        .filter_map(|row| Some((row.size("t")?, row.twice?)))
+        .collect()
+}
+
+/// Time at twice the length over the time of each row that has such a sibling: the median over pairs measured one right after
+/// the other, so that a machine's slow and fast spells fall on both.
+fn measure_doublings(gpu: &Gpu, cases: &[Bench], rows: &mut [Row]) -> Result<(), Failure> {
+    const PAIRS: usize = 7;
+    const ONE: Effort = Effort {
+        samples: 1,
+        ..Effort::FULL
+    };
+    for row in rows {
+        let Some(t) = row.size("t") else { continue };
+        let Some(stem) = row.name.strip_suffix(&format!("_t{t}")) else {
+            continue;
+        };
+        let twice = format!("{stem}_t{}", 2 * t);
+        let find = |name: &str| {
+            cases
+                .iter()
+                .find(|bench| bench.name == name)
+                .map(|bench| (bench.make)())
+        };
+        let (Some(short), Some(long)) = (find(&row.name), find(&twice)) else {
+            continue;
+        };
+        let (short_problem, long_problem) = (short.bind()?, long.bind()?);
+        let short_plan = default_plan(gpu, &short, short_problem.as_ref())?;
+        let long_plan = default_plan(gpu, &long, long_problem.as_ref())?;
+        let mut ratios = (0..PAIRS)
+            .map(|_| {
+                let short = measure(gpu, short_problem.as_ref(), &short_plan, ONE)?;
+                let long = measure(gpu, long_problem.as_ref(), &long_plan, ONE)?;
+                Ok(long.median_ms / short.median_ms)
+            })
+            .collect::<Result<Vec<f64>, Failure>>()?;
+        ratios.sort_by(f64::total_cmp);
+        row.twice = Some(median(&ratios));
     }
-    ratios
+    Ok(())
 }
 
 fn verdict(results: &Results) -> Result<(), Failure> {

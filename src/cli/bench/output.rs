@@ -89,7 +89,7 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
             json!({
                 "op": row.op, "name": row.name, "shape": shape, "dtype": row.dtype, "variant": row.variant,
                 "median_ms": row.time.median_ms, "min_ms": row.time.min_ms, "max_ms": row.time.max_ms,
-                "gflop_s": row.gflop_s(), "gb_s": row.gb_s(), "share_of_roof": row.share, "roof": row.bound.name(),
+                "gflop_s": row.gflop_s(), "gb_s": row.gb_s(), "share_of_roof": row.share, "time_at_twice_the_length": row.twice, "roof": row.bound.name(),
                 "verified": row.verified,
             })
         })
