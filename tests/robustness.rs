@@ -515,7 +515,8 @@ fn waits_end_after_their_time_limit() {
         log_decay: None,
     };
     let mut pass = gpu.pass("slow");
-    for _ in 0..4 {
+    // Work for a second or more: the host may itself be kept waiting for a core.
+    for _ in 0..40 {
         linear::record(
             &mut pass,
             &shape,
@@ -528,13 +529,9 @@ fn waits_end_after_their_time_limit() {
         .unwrap();
     }
     let started = Instant::now();
-    let error = pass.submit().and_then(|_| o.download()).unwrap_err();
-    assert_eq!(
-        error,
-        Error::Timeout {
-            after: Duration::from_millis(1)
-        }
-    );
+    let result = pass.submit().and_then(|_| o.download()).map(drop);
+    let after = Duration::from_millis(1);
+    assert_eq!(result, Err(Error::Timeout { after }));
     assert!(started.elapsed() < Duration::from_secs(5));
     // The device itself is fine.
     gpu.device()
