@@ -14,8 +14,6 @@ var<private> added: array<vec4f, S_ROWS>;
 
 // What the workgroup works on; the same for all its invocations, so that loops over it are uniform. `column` is its first.
 struct Place {
-    head: u32,
-    segment: u32,
     row: u32,
     column: u32,
     begin: u32,
@@ -30,8 +28,6 @@ fn place(index: u32) -> Place {
     let head = p.first_head + index / (p.slices * p.segments);
     let begin = segment * p.segment_tokens;
     return Place(
-        head,
-        segment,
         (head / p.heads) * p.batch_stride + (head % p.heads) * p.head_stride,
         slice * VALUE_TILE,
         begin,

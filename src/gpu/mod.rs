@@ -57,7 +57,7 @@ impl Gpu {
     /// # Errors
     /// `NoAdapter` when none fits, with the reason each present one was refused; `Device` when the driver refuses.
     pub fn open(select: &Select) -> Result<Gpu> {
-        let (adapter, _) = select::pick(select)?;
+        let adapter = select::pick(select)?;
         let (device, queue) = pollster::block_on(
             adapter.request_device(&Gpu::device_request(&adapter)),
         )

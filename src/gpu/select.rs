@@ -88,8 +88,8 @@ pub fn adapters(select: &Select) -> Vec<AdapterReport> {
         .collect()
 }
 
-/// The adapter that a selection means, with its capabilities.
-pub(super) fn pick(select: &Select) -> Result<(wgpu::Adapter, Caps)> {
+/// The adapter that a selection means.
+pub(super) fn pick(select: &Select) -> Result<wgpu::Adapter> {
     let mut found = Vec::new();
     for adapter in sorted(select) {
         let caps = adapter_caps(&adapter, select);
@@ -103,7 +103,7 @@ pub(super) fn pick(select: &Select) -> Result<(wgpu::Adapter, Caps)> {
                 .map(|error| error.to_string()),
         };
         match reason {
-            None => return Ok((adapter, caps)),
+            None => return Ok(adapter),
             Some(reason) => found.push(format!("\"{}\" ({}) {reason}", caps.name, caps.backend)),
         }
     }

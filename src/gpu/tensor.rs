@@ -102,13 +102,6 @@ pub struct View<'a> {
 #[derive(Debug)]
 pub struct ViewMut<'a>(pub(super) View<'a>);
 
-impl ViewMut<'_> {
-    /// The same view for one call, as `&mut *x` is for a reference.
-    pub fn reborrow(&mut self) -> ViewMut<'_> {
-        ViewMut(self.0)
-    }
-}
-
 const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_SRC)
     .union(wgpu::BufferUsages::COPY_DST);
