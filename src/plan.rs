@@ -19,6 +19,8 @@ pub enum Slot {
     Output(u8),
     /// The n-th temporary of the plan, undefined until a step writes it.
     Scratch(u8),
+    /// The n-th table of the plan: numbers that the host computed.
+    Table(u8),
 }
 
 /// One binding of a step: a range of bytes of a slot.
@@ -70,6 +72,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Sizes in bytes of the temporaries.
     pub scratch: Vec<u64>,
+    /// Numbers that the host computed, uploaded when the plan is recorded.
+    pub tables: Vec<Vec<u32>>,
     /// What the whole plan amounts to.
     pub work: Work,
 }
@@ -186,6 +190,14 @@ impl Plan {
                         kernel.label()
                     ));
                 }
+                if let Slot::Table(n) = bind.slot
+                    && self
+                        .tables
+                        .get(usize::from(n))
+                        .is_none_or(|table| 4 * (table.len() as u64) < bytes.end)
+                {
+                    return bug(format!("{} binds past the end of table {n}", kernel.label()));
+                }
                 if bind.write
                     && step
                         .bind
@@ -200,11 +212,48 @@ impl Plan {
                         bind.slot
                     ));
                 }
-                if bind.write && matches!(bind.slot, Slot::Input(_)) {
+                if bind.write && matches!(bind.slot, Slot::Input(_) | Slot::Table(_)) {
                     return bug(format!("{} writes {:?}", kernel.label(), bind.slot));
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// A plan in the making.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Builder {
+    /// The dispatches so far.
+    pub steps: Vec<Step>,
+    /// The temporaries so far, in bytes.
+    pub scratch: Vec<u64>,
+    /// The tables so far.
+    pub tables: Vec<Vec<u32>>,
+}
+
+impl Builder {
+    /// A temporary of at least this size.
+    pub fn add_scratch(&mut self, bytes: u64) -> Slot {
+        self.scratch.push(bytes.max(16).next_multiple_of(16));
+        Slot::Scratch((self.scratch.len() - 1) as u8)
+    }
+
+    /// A table.
+    pub fn add_table(&mut self, table: Vec<u32>) -> Slot {
+        self.tables.push(table);
+        Slot::Table((self.tables.len() - 1) as u8)
+    }
+
+    /// The finished plan.
+    pub fn plan(self, op: &'static str, label: String, work: Work) -> Plan {
+        Plan {
+            op,
+            label,
+            steps: self.steps,
+            scratch: self.scratch,
+            tables: self.tables,
+            work,
+        }
     }
 }

@@ -141,6 +141,7 @@ fn finish(op: &'static str, step: Step, work: Work, caps: &Caps) -> Result<Plan>
         label: op.into(),
         steps: vec![step],
         scratch: Vec::new(),
+        tables: Vec::new(),
         work,
     };
     plan.check(caps)?;

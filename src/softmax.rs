@@ -205,6 +205,7 @@ pub fn attention(shape: &Shape, scale: f32, causal: bool, caps: &Caps) -> Result
             Tile::Square { .. } => "streamed, by tiles".into(),
         },
         steps: planner.steps()?,
+        tables: Vec::new(),
         scratch: if planner.carries() {
             vec![(8 * (shape.rows() * shape.tokens) as u64).next_multiple_of(16)]
         } else {

@@ -1,4 +1,10 @@
 // No decay.
-fn log_decay_of(head: u32) -> f32 {
+const DECAY: u32 = 0u;
+
+fn token_log_decay(head: u32, row: u32) -> f32 {
     return 0.0;
+}
+
+fn channel_log_decay(row: u32, channel: u32, width: u32) -> vec4f {
+    return vec4f();
 }

@@ -1,38 +1,21 @@
-// Linear attention in short blocks with the state in memory, for decoding, for short runs and for software adapters:
+// Linear attention in short blocks with the state in memory: for decoding, for short runs and for software adapters. In a
+// block of TOKENS, with G_rj the product of the factors of tokens j+1 .. r, W_r = G_r,-1 and n its length:
 //
-//   o_t = scale * ( exp((t+1) g) S^T q_t + sum_{j<=t} exp((t-j) g) (q_t . k_j) v_j )        t = 0 .. TOKENS-1
-//   S  <- exp(n g) S + sum_j exp((n-1-j) g) k_j v_j^T                                       n tokens in the block
+//   y_r = scale * ( (W_r x_r)^T S + sum_{j<=r} (x_r . G_rj a_j) u_j )        (j < r where STRICT)
+//   S  <- W_{n-1} S + sum_j (G_{n-1,j} a_j) u_j^T
+//   u_j = b_j, or with the delta rule beta_j e_j,  e_j = b_j - (W_j a_j)^T S - sum_{i<j} (a_j . G_ji a_i) u_i
 //
-// A workgroup owns one (batch, head, segment) and 4*LANES columns of S; a lane owns 4 columns. Each row of S is read once a
-// block and written back, so the state streams through `state`, K has no bound, and S is rounded once a block and not once a
-// token, which counts in long sums. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
+// Factors belong to the walker, to rows (they multiply x and a) or to columns (they multiply y and u). Every factor is the
+// product of exponentials of what is <= 0. REVERSE takes tokens from the last to the first.
 //
-// Parameters and bindings: `walk`, `outputs`.
-var<workgroup> partial: array<vec4f, TOKENS * LANES * ROW_GROUPS>;
-
-// `row` is the row of token 0 in units of a token's width. Past the end of the sequence keys and queries repeat the last
-// token's: values are zero there and no output is written.
-fn load_q(row: u32, t: u32, r: u32) -> vec4f {
-    let at = p.q_offset + (row + min(t, p.tokens - 1u) * p.token_stride) * p.key + 4u * r;
-    let left = p.key - 4u * r;
-    let c = cells(at, left);
-    return gather(at, left, q[c.x], q[c.y], q[c.z], q[c.w]);
-}
-
-fn load_k(row: u32, t: u32, r: u32) -> vec4f {
-    let at = p.k_offset + (row + min(t, p.tokens - 1u) * p.token_stride) * p.key + 4u * r;
-    let left = p.key - 4u * r;
-    let c = cells(at, left);
-    return gather(at, left, k[c.x], k[c.y], k[c.z], k[c.w]);
-}
-
-fn load_v(row: u32, t: u32, column: u32) -> vec4f {
-    let live = t < p.tokens && column < p.value;
-    let at = p.v_offset + select(row * p.value, (row + t * p.token_stride) * p.value + column, live);
-    let left = select(1u, p.value - column, live);
-    let c = cells(at, left);
-    return select(vec4f(), gather(at, left, v[c.x], v[c.y], v[c.z], v[c.w]), live);
-}
+// A workgroup owns one walker and segment and 4*LANES columns of S; a lane owns 4 columns. Each row of S is read once a
+// block and written back, so the state streams through `state`, the key width has no bound, and S is rounded once a block and
+// not once a token, which counts in long sums. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
+const READERS: u32 = GROUP * TOKENS;
+const SEVERAL: u32 = min(ROW_GROUPS - 1u, 1u);
+var<workgroup> partial: array<vec4f, SEVERAL * READERS * LANES * ROW_GROUPS + 1u>;
+var<workgroup> partial_den: array<f32, SEVERAL * READERS * ROW_GROUPS + 1u>;
+var<workgroup> keys_sum: array<vec4f, KEY_VECS>;
 
 fn load_state(at: u32, left: u32) -> vec4f {
     let c = state_cells(p.state_offset + at, left);
@@ -47,109 +30,459 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     }
 }
 
+// The i-th token of a block.
+fn token_of(anchor: u32, i: u32) -> u32 {
+    return select(anchor + i, anchor - i, REVERSE);
+}
+
+fn row_of(rows: Rows, t: u32) -> u32 {
+    return rows.first + t * rows.stride;
+}
+
 fn walk(index: u32, local: vec3u) {
     let slice = index % p.slices;
-    let segment = (index / p.slices) % p.segments;
-    let head = p.first_head + index / (p.slices * p.segments);
-    let row = (head / p.heads) * p.batch_stride + (head % p.heads) * p.head_stride;
-    let column = (slice * LANES + local.x) * 4u;
+    let here = span_of(index / p.slices);
+    let lane = local.x;
+    let column = (slice * LANES + lane) * 4u;
     let live = column < p.value;
     let left = select(1u, p.value - column, live);
-    let log_decay = log_decay_of(head % p.heads);
-    let begin = segment * p.segment_tokens;
-    let end = min(begin + p.segment_tokens, p.tokens);
+    let key_rows = rows_of(here.batch, head_of(here.head, p.k_heads), p.k_heads);
+    let value_rows = rows_of(here.batch, head_of(here.head, p.v_heads), p.v_heads);
+    let decay_head = head_of(here.head, p.g_heads);
+    let decay_rows = rows_of(here.batch, decay_head, p.g_heads);
     let rows = (p.key + 3u) / 4u;
-    let state_at = (head * p.segments + segment) * p.key * p.value + select(0u, column, live);
+    let size = p.key * p.value;
+    let state_at = here.state_at * size + select(0u, column, live);
+    let z_at = (here.state_at * p.slices + slice) * p.key;
 
-    if (!RESUMES && live) {
+    if (!RESUMES && SOURCES && live) {
         // Each invocation writes the rows that it reads below.
+        let slot = select(0u, select((here.begin - here.first) / CHUNK_TOKENS, (here.end - here.first + CHUNK_TOKENS - 1u) / CHUNK_TOKENS, REVERSE), KEEP);
         for (var r = local.y; r < rows; r += ROW_GROUPS) {
             for (var i = 4u * r; i < min(4u * r + 4u, p.key); i++) {
-                put_state(state_at + i * p.value, left, start_state(state_at + i * p.value, left));
+                put_state(state_at + slot * size + i * p.value, left, vec4f());
             }
         }
     }
-    for (var first = begin; first < end; first += TOKENS) {
-        let count = min(TOKENS, end - first);
-        let block = fade(log_decay * f32(count));
-        var value: array<vec4f, TOKENS>;
-        var out: array<vec4f, TOKENS>;
-        for (var t = 0u; t < TOKENS; t++) {
-            value[t] = load_v(row, first + t, column);
-            out[t] = vec4f();
-        }
-        var weights: array<f32, HELD>;
-        for (var i = 0u; i < HELD; i++) {
-            weights[i] = exp(log_decay * f32(count - 1u - min(held_token(local.x, i), count - 1u)));
-        }
-        var scores: array<f32, SCORES>;
-        for (var i = 0u; i < SCORES; i++) {
-            scores[i] = 0.0;
-        }
-        for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
-            var held = hold_rows(local.x, row, first, r);
-            add_scores(held, &scores);
-            weigh_keys(&held, weights);
-            let at = vec4u(state_at) + min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
-            let s0 = load_state(at.x, left);
-            let s1 = load_state(at.y, left);
-            let s2 = load_state(at.z, left);
-            let s3 = load_state(at.w, left);
-            var d0 = vec4f();
-            var d1 = vec4f();
-            var d2 = vec4f();
-            var d3 = vec4f();
-            for (var t = 0u; t < TOKENS; t++) {
-                let qt = query_row(held, t);
-                out[t] = fma(vec4f(qt.x), s0, fma(vec4f(qt.y), s1, fma(vec4f(qt.z), s2, fma(vec4f(qt.w), s3, out[t]))));
-                let kt = key_row(held, t);
-                d0 = fma(vec4f(kt.x), value[t], d0);
-                d1 = fma(vec4f(kt.y), value[t], d1);
-                d2 = fma(vec4f(kt.z), value[t], d2);
-                d3 = fma(vec4f(kt.w), value[t], d3);
+    if (NORMALIZE) {
+        for (var r = local.y * LANES + lane; r < rows; r += LANES * ROW_GROUPS) {
+            var start = vec4f();
+            if (RESUMES) {
+                start = z_start(z_at + 4u * r, p.key - 4u * r);
             }
-            if (live) {
-                put_state(at.x, left, faded(block, s0) + d0);
-                if (WHOLE || 4u * r + 1u < p.key) {
-                    put_state(at.y, left, faded(block, s1) + d1);
+            keys_sum[r] = start;
+        }
+        workgroupBarrier();
+    }
+
+    let chunks = (here.end - here.begin + CHUNK_TOKENS - 1u) / CHUNK_TOKENS;
+    for (var n = 0u; n < chunks; n++) {
+        let chunk_begin = here.begin + select(n, chunks - 1u - n, REVERSE) * CHUNK_TOKENS;
+        let chunk_tokens = min(CHUNK_TOKENS, here.end - chunk_begin);
+        let slot = select(0u, (chunk_begin - here.first) / CHUNK_TOKENS, KEEP);
+        var from_at = state_at + (slot + select(0u, 1u, KEEP && REVERSE)) * size;
+        let to_at = state_at + (slot + select(0u, 1u, KEEP && !REVERSE)) * size;
+        for (var done = 0u; done < chunk_tokens; done += TOKENS) {
+            let count = min(TOKENS, chunk_tokens - done);
+            let anchor = chunk_begin + select(done, chunk_tokens - 1u - done, REVERSE);
+
+            // Factors: `step` of a token, `pair` between a token and a held source, `tail` of a held source at the block's end.
+            var step: array<f32, TOKENS>;
+            var pair: array<f32, TOKENS * HELD>;
+            var tail: array<f32, HELD>;
+            var block = fade(vec4f());
+            if (DECAY == DECAY_SCALAR) {
+                var held: array<f32, HELD>;
+                for (var i = 0u; i < HELD; i++) {
+                    let n = held_token(lane, i);
+                    let t = token_of(anchor, min(n, count - 1u));
+                    let g = token_log_decay(decay_head, row_of(decay_rows, fading_token(t, here.last)));
+                    held[i] = select(0.0, g, n < count && fades(t, here.last));
                 }
-                if (WHOLE || 4u * r + 2u < p.key) {
-                    put_state(at.z, left, faded(block, s2) + d2);
+                var sum = 0.0;
+                for (var t = 0u; t < TOKENS; t++) {
+                    let g = number_of_token(held, t);
+                    sum += g;
+                    step[t] = exp(g);
                 }
-                if (WHOLE || 4u * r + 3u < p.key) {
-                    put_state(at.w, left, faded(block, s3) + d3);
-                }
+                block = fade(vec4f(sum));
             }
-        }
-        weigh_scores(local.x, log_decay, &scores);
-        for (var t = 0u; t < TOKENS; t++) {
-            out[t] *= exp(log_decay * f32(t + 1u));
-            for (var j = 0u; j <= t; j++) {
-                out[t] = fma(vec4f(score(scores, t, j)), value[j], out[t]);
-            }
-        }
-        if (ROW_GROUPS == 1u) {
-            for (var t = 0u; t < TOKENS; t++) {
-                if (live && first + t < end) {
-                    put_o(row, first + t, column, p.scale * out[t]);
-                }
-            }
-        } else {
-            for (var t = 0u; t < TOKENS; t++) {
-                partial[(t * ROW_GROUPS + local.y) * LANES + local.x] = out[t];
-            }
-            workgroupBarrier();
-            for (var i = 0u; i < (TOKENS + ROW_GROUPS - 1u) / ROW_GROUPS; i++) {
-                let t = i * ROW_GROUPS + local.y;
-                if (t < TOKENS && live && first + t < end) {
-                    var sum = vec4f();
-                    for (var n = 0u; n < ROW_GROUPS; n++) {
-                        sum += partial[(t * ROW_GROUPS + n) * LANES + local.x];
+            for (var i = 0u; i < HELD; i++) {
+                var w = 1.0;
+                for (var t = 0u; t < TOKENS; t++) {
+                    if (DECAY == DECAY_SCALAR) {
+                        w *= select(1.0, step[t], t > held_token(lane, i));
                     }
-                    put_o(row, first + t, column, p.scale * sum);
+                    pair[t * HELD + i] = w;
+                }
+                tail[i] = select(0.0, w, held_token(lane, i) < count);
+            }
+            var value: array<vec4f, TOKENS>;
+            var added: array<vec4f, TOKENS>;
+            var fading: array<vec4f, TOKENS>;
+            for (var t = 0u; t < TOKENS; t++) {
+                value[t] = source_column(row_of(value_rows, token_of(anchor, min(t, count - 1u))), column, live && t < count);
+                added[t] = value[t];
+            }
+            if (DECAY == DECAY_COLUMNS) {
+                var sum = vec4f();
+                for (var t = 0u; t < TOKENS; t++) {
+                    let at = token_of(anchor, min(t, count - 1u));
+                    let row = row_of(decay_rows, fading_token(at, here.last));
+                    let g = select(vec4f(), channel_log_decay(row, select(0u, column, live), p.value), live && t < count && fades(at, here.last));
+                    sum += g;
+                    fading[t] = exp(g);
+                }
+                block = fade(sum);
+                var w = vec4f(1.0);
+                for (var t = TOKENS; t > 0u; t--) {
+                    added[t - 1u] *= w;
+                    w *= fading[t - 1u];
                 }
             }
-            workgroupBarrier();
+            var betas: array<f32, HELD>;
+            if (DELTA) {
+                for (var i = 0u; i < HELD; i++) {
+                    let n = held_token(lane, i);
+                    let b = beta_of(row_of(key_rows, token_of(anchor, min(n, count - 1u))));
+                    betas[i] = select(0.0, b, n < count);
+                }
+            }
+
+            var out: array<vec4f, READERS>;
+            var den: array<f32, READERS>;
+            var scores: array<f32, READERS * HELD>;
+            for (var t = 0u; t < READERS; t++) {
+                out[t] = vec4f();
+                den[t] = 0.0;
+                for (var i = 0u; i < HELD; i++) {
+                    scores[t * HELD + i] = 0.0;
+                }
+            }
+            var missed: array<vec4f, TOKENS>;
+            var keys: array<f32, READERS * HELD>;
+            for (var t = 0u; t < TOKENS; t++) {
+                missed[t] = vec4f();
+                for (var i = 0u; i < HELD; i++) {
+                    keys[t * HELD + i] = 0.0;
+                }
+            }
+            for (var r = local.y; r < rows; r += ROW_GROUPS) {
+                var held: array<vec4f, HELD>;
+                var factor: array<vec4f, HELD>;
+                var win: array<vec4f, HELD>;
+                var between: array<vec4f, HELD>;
+                var total = vec4f();
+                for (var i = 0u; i < HELD; i++) {
+                    let n = held_token(lane, i);
+                    let t = token_of(anchor, min(n, count - 1u));
+                    held[i] = source_row(row_of(key_rows, t), 4u * r, true);
+                    factor[i] = vec4f();
+                    win[i] = vec4f(1.0);
+                    between[i] = held[i];
+                    if (DECAY == DECAY_ROWS) {
+                        let g = channel_log_decay(row_of(decay_rows, fading_token(t, here.last)), 4u * r, p.key);
+                        factor[i] = select(vec4f(), g, n < count && fades(t, here.last));
+                    }
+                }
+                if (DECAY == DECAY_ROWS) {
+                    for (var t = 0u; t < TOKENS; t++) {
+                        let g = of_token(factor, t);
+                        total += g;
+                        for (var i = 0u; i < HELD; i++) {
+                            win[i] *= select(vec4f(1.0), exp(g), t <= held_token(lane, i));
+                        }
+                    }
+                }
+                let at = vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u);
+                let row_at = min(at, vec4u(p.key - 1u)) * p.value;
+                let s0 = load_state(from_at + row_at.x, left);
+                let s1 = load_state(from_at + row_at.y, left);
+                let s2 = load_state(from_at + row_at.z, left);
+                let s3 = load_state(from_at + row_at.w, left);
+                if (READS) {
+                    for (var n = 0u; n < GROUP; n++) {
+                        let head = (here.head * GROUP + n) * p.q_heads / (p.state_heads * GROUP);
+                        let reader_rows = rows_of(here.batch, head, p.q_heads);
+                        var q_held: array<vec4f, HELD>;
+                        for (var i = 0u; i < HELD; i++) {
+                            let t = token_of(anchor, min(held_token(lane, i), count - 1u));
+                            q_held[i] = reader_row(row_of(reader_rows, t), 4u * r, true);
+                        }
+                        if (SOURCES) {
+                            score_rows(lane, q_held, held, factor, n * TOKENS * HELD, &scores);
+                        }
+                        if (DECAY == DECAY_ROWS) {
+                            for (var i = 0u; i < HELD; i++) {
+                                q_held[i] *= win[i];
+                            }
+                        }
+                        for (var t = 0u; t < TOKENS; t++) {
+                            let x = of_token(q_held, t);
+                            out[n * TOKENS + t] = fma(vec4f(x.x), s0, fma(vec4f(x.y), s1, fma(vec4f(x.z), s2, fma(vec4f(x.w), s3, out[n * TOKENS + t]))));
+                            if (NORMALIZE) {
+                                den[n * TOKENS + t] += dot(x, keys_sum[r]);
+                            }
+                        }
+                    }
+                }
+                if (DELTA) {
+                    score_rows(lane, held, held, factor, 0u, &keys);
+                    for (var i = 0u; i < HELD; i++) {
+                        held[i] *= win[i];
+                    }
+                    for (var t = 0u; t < TOKENS; t++) {
+                        let x = of_token(held, t);
+                        missed[t] = fma(vec4f(x.x), s0, fma(vec4f(x.y), s1, fma(vec4f(x.z), s2, fma(vec4f(x.w), s3, missed[t]))));
+                    }
+                }
+                if (SOURCES && !DELTA) {
+                    if (DECAY == DECAY_ROWS) {
+                        block = fade(total);
+                        held = tailed(lane, held, factor);
+                    }
+                    for (var i = 0u; i < HELD; i++) {
+                        held[i] *= tail[i];
+                    }
+                    add_rows(to_at, 4u * r, left, live, held, &added, block, s0, s1, s2, s3);
+                }
+            }
+
+            if (DELTA) {
+                var w = 1.0;
+                for (var t = 0u; t < TOKENS; t++) {
+                    if (DECAY == DECAY_SCALAR) {
+                        w *= step[t];
+                    }
+                    var e = value[t] - w * missed[t];
+                    var mine: array<f32, HELD>;
+                    for (var i = 0u; i < HELD; i++) {
+                        mine[i] = keys[t * HELD + i] * pair[t * HELD + i];
+                    }
+                    for (var j = 0u; j < t; j++) {
+                        e -= number_of_token(mine, j) * value[j];
+                    }
+                    if (OUT_MISSED && live && t < count) {
+                        put_o(row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t)), column, e);
+                    }
+                    value[t] = number_of_token(betas, t) * e;
+                }
+                for (var r = local.y; r < rows; r += ROW_GROUPS) {
+                    var held: array<vec4f, HELD>;
+                    var factor: array<vec4f, HELD>;
+                    var total = vec4f();
+                    for (var i = 0u; i < HELD; i++) {
+                        let n = held_token(lane, i);
+                        let t = token_of(anchor, min(n, count - 1u));
+                        held[i] = source_row(row_of(key_rows, t), 4u * r, true);
+                        factor[i] = vec4f();
+                        if (DECAY == DECAY_ROWS) {
+                            let g = channel_log_decay(row_of(decay_rows, fading_token(t, here.last)), 4u * r, p.key);
+                            factor[i] = select(vec4f(), g, n < count && fades(t, here.last));
+                        }
+                    }
+                    if (DECAY == DECAY_ROWS) {
+                        for (var t = 0u; t < TOKENS; t++) {
+                            total += of_token(factor, t);
+                        }
+                        block = fade(total);
+                        held = tailed(lane, held, factor);
+                    }
+                    for (var i = 0u; i < HELD; i++) {
+                        held[i] *= tail[i];
+                    }
+                    let row_at = min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
+                    let s0 = load_state(from_at + row_at.x, left);
+                    let s1 = load_state(from_at + row_at.y, left);
+                    let s2 = load_state(from_at + row_at.z, left);
+                    let s3 = load_state(from_at + row_at.w, left);
+                    add_rows(to_at, 4u * r, left, live, held, &value, block, s0, s1, s2, s3);
+                }
+            }
+
+            if (READS && !OUT_MISSED) {
+                for (var n = 0u; n < GROUP; n++) {
+                    var w = 1.0;
+                    for (var t = 0u; t < TOKENS; t++) {
+                        let at = n * TOKENS + t;
+                        if (DECAY == DECAY_SCALAR) {
+                            w *= step[t];
+                            out[at] *= w;
+                            den[at] *= w;
+                        }
+                        if (SOURCES) {
+                            var mine: array<f32, HELD>;
+                            for (var i = 0u; i < HELD; i++) {
+                                mine[i] = scores[at * HELD + i] * pair[t * HELD + i];
+                            }
+                            var near = vec4f();
+                            var wc = vec4f(1.0);
+                            if (STRICT && DECAY == DECAY_COLUMNS) {
+                                wc = fading[t];
+                            }
+                            for (var past = select(0u, 1u, STRICT); past <= t; past++) {
+                                let j = t - past;
+                                let score = number_of_token(mine, j);
+                                if (DECAY == DECAY_COLUMNS) {
+                                    near = fma(score * wc, value[j], near);
+                                    wc *= fading[j];
+                                } else {
+                                    near = fma(vec4f(score), value[j], near);
+                                }
+                                if (NORMALIZE) {
+                                    den[at] += score;
+                                }
+                            }
+                            if (DECAY == DECAY_COLUMNS) {
+                                out[at] = fma(out[at], wc, near);
+                            } else {
+                                out[at] += near;
+                            }
+                        }
+                    }
+                }
+                write_outputs(here, local, anchor, count, column, live, &out, &den);
+            }
+            if (NORMALIZE && SOURCES) {
+                // Every set of lanes has read the sum of keys.
+                workgroupBarrier();
+                for (var r = local.y * LANES + lane; r < rows; r += LANES * ROW_GROUPS) {
+                    var sum = vec4f();
+                    var total = vec4f();
+                    for (var t = 0u; t < TOKENS; t++) {
+                        let at = token_of(anchor, min(t, count - 1u));
+                        if (DECAY == DECAY_SCALAR) {
+                            sum *= step[t];
+                        }
+                        if (DECAY == DECAY_ROWS) {
+                            let g = channel_log_decay(row_of(decay_rows, fading_token(at, here.last)), 4u * r, p.key);
+                            let acts = select(vec4f(), g, t < count && fades(at, here.last));
+                            sum *= exp(acts);
+                            total += acts;
+                        }
+                        sum += source_row(row_of(key_rows, at), 4u * r, t < count);
+                    }
+                    if (DECAY == DECAY_ROWS) {
+                        block = fade(total);
+                    }
+                    keys_sum[r] = faded(block, keys_sum[r]) + sum;
+                }
+                workgroupBarrier();
+            }
+            from_at = to_at;
         }
+    }
+    if (NORMALIZE && SOURCES) {
+        for (var r = local.y * LANES + lane; r < rows; r += LANES * ROW_GROUPS) {
+            put_z(z_at + 4u * r, p.key - 4u * r, keys_sum[r]);
+        }
+    }
+}
+
+// Scores of all readers against the held sources, rows 4r .. 4r+3.
+fn score_rows(lane: u32, x: array<vec4f, HELD>, a: array<vec4f, HELD>, log_decay: array<vec4f, HELD>, first: u32, scores: ptr<function, array<f32, READERS * HELD>>) {
+    var weighed = a;
+    for (var t = 0u; t < TOKENS; t++) {
+        let reader = of_token(x, t);
+        var f = vec4f(1.0);
+        if (DECAY == DECAY_ROWS) {
+            f = exp(of_token(log_decay, t));
+        }
+        for (var i = 0u; i <= last_held(t); i++) {
+            if (DECAY == DECAY_ROWS) {
+                weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+            }
+            (*scores)[first + t * HELD + i] += dot(reader, weighed[i]);
+        }
+    }
+}
+
+// Rows times the factors of later tokens.
+fn tailed(lane: u32, a: array<vec4f, HELD>, log_decay: array<vec4f, HELD>) -> array<vec4f, HELD> {
+    var weighed = a;
+    for (var t = 1u; t < TOKENS; t++) {
+        let f = exp(of_token(log_decay, t));
+        for (var i = 0u; i <= last_held(t); i++) {
+            weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+        }
+    }
+    return weighed;
+}
+
+// Rows r .. r+3 of the state after the block.
+fn add_rows(at: u32, r: u32, left: u32, live: bool, a: array<vec4f, HELD>, value: ptr<function, array<vec4f, TOKENS>>, block: Fade, s0: vec4f, s1: vec4f, s2: vec4f, s3: vec4f) {
+    var d0 = vec4f();
+    var d1 = vec4f();
+    var d2 = vec4f();
+    var d3 = vec4f();
+    for (var t = 0u; t < TOKENS; t++) {
+        let row = of_token(a, t);
+        d0 = fma(vec4f(row.x), (*value)[t], d0);
+        d1 = fma(vec4f(row.y), (*value)[t], d1);
+        d2 = fma(vec4f(row.z), (*value)[t], d2);
+        d3 = fma(vec4f(row.w), (*value)[t], d3);
+    }
+    if (live) {
+        put_state(at + r * p.value, left, faded(fade_of_rows(block, 0u), s0) + d0);
+        if (WHOLE || r + 1u < p.key) {
+            put_state(at + (r + 1u) * p.value, left, faded(fade_of_rows(block, 1u), s1) + d1);
+        }
+        if (WHOLE || r + 2u < p.key) {
+            put_state(at + (r + 2u) * p.value, left, faded(fade_of_rows(block, 2u), s2) + d2);
+        }
+        if (WHOLE || r + 3u < p.key) {
+            put_state(at + (r + 3u) * p.value, left, faded(fade_of_rows(block, 3u), s3) + d3);
+        }
+    }
+}
+
+// The fade of a block for one of four rows: entry n where rows fade, the columns' otherwise.
+fn fade_of_rows(block: Fade, n: u32) -> Fade {
+    if (DECAY == DECAY_ROWS) {
+        return fade_of_row(block, n);
+    }
+    return block;
+}
+
+fn quotient(y: vec4f, den: f32) -> vec4f {
+    if (!NORMALIZE) {
+        return p.scale * y;
+    }
+    let d = p.scale * den + p.eps;
+    return select(p.scale * y / d, vec4f(), d == 0.0);
+}
+
+fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32, live: bool, out: ptr<function, array<vec4f, READERS>>, den: ptr<function, array<f32, READERS>>) {
+    if (ROW_GROUPS > 1u) {
+        for (var t = 0u; t < READERS; t++) {
+            partial[(t * ROW_GROUPS + local.y) * LANES + local.x] = (*out)[t];
+            if (NORMALIZE && local.x == 0u) {
+                partial_den[t * ROW_GROUPS + local.y] = (*den)[t];
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < (READERS + ROW_GROUPS - 1u) / ROW_GROUPS; i++) {
+        let t = i * ROW_GROUPS + local.y;
+        if (t < READERS && live && t % TOKENS < count) {
+            var sum = vec4f();
+            var below = 0.0;
+            if (ROW_GROUPS > 1u) {
+                for (var n = 0u; n < ROW_GROUPS; n++) {
+                    sum += partial[(t * ROW_GROUPS + n) * LANES + local.x];
+                    if (NORMALIZE) {
+                        below += partial_den[t * ROW_GROUPS + n];
+                    }
+                }
+            } else {
+                sum = (*out)[i];
+                below = (*den)[i];
+            }
+            let rows = rows_of(here.batch, here.head * GROUP + t / TOKENS, p.state_heads * GROUP);
+            put_o(row_of(rows, token_of(anchor, t % TOKENS)), column, quotient(sum, below));
+        }
+    }
+    if (ROW_GROUPS > 1u) {
+        workgroupBarrier();
     }
 }

@@ -105,6 +105,7 @@ fn linear_plans(caps: &Caps) -> Result<Vec<Plan>, Error> {
                     let states = States {
                         initial,
                         last: true,
+                        ..States::default()
                     };
                     plans.extend(plan::variants(&shape, &options, states, caps)?);
                 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Gpu, View, ViewMut, pipeline::Pipeline, pool::Use};
+use super::{Gpu, Tensor, View, ViewMut, pipeline::Pipeline, pool::Use};
 use crate::{
     Error, Result,
     plan::{Plan, Slot, Step},
@@ -25,6 +25,7 @@ pub struct Pass {
     label: &'static str,
     dispatches: Vec<Dispatch>,
     scratch: Vec<wgpu::Buffer>,
+    tables: Vec<Tensor<u32>>,
     timed: bool,
 }
 
@@ -69,6 +70,7 @@ impl Pass {
             label,
             dispatches: Vec::new(),
             scratch: Vec::new(),
+            tables: Vec::new(),
             timed: false,
         }
     }
@@ -116,6 +118,10 @@ impl Pass {
             self.scratch
                 .push(gpu.0.pool.take(&gpu, Use::Scratch, *bytes)?);
         }
+        let first_table = self.tables.len();
+        for table in &plan.tables {
+            self.tables.push(gpu.upload(table)?);
+        }
         for step in &plan.steps {
             let pipeline = gpu.0.pipelines.get(&gpu, &step.kernel, checked)?;
             let views = step
@@ -132,6 +138,10 @@ impl Pass {
                                 bytes: buffer.size(),
                             })
                         }
+                        Slot::Table(n) => self
+                            .tables
+                            .get(first_table + usize::from(n))
+                            .map(Tensor::view),
                     };
                     view.filter(|view| bind.bytes.end <= view.bytes)
                         .ok_or_else(|| Error::Argument {

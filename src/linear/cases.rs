@@ -372,7 +372,7 @@ impl LinearAttention {
 impl Problem for LinearAttention {
     fn inputs(&self) -> Vec<&Array> {
         let state = self.initial_state.as_ref().filter(|_| !self.step);
-        self.inputs.iter().chain(state).collect()
+        self.inputs.iter().chain(&self.beta).chain(state).collect()
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -390,7 +390,7 @@ impl Problem for LinearAttention {
         let chunk = 64.0;
         let sums = 8.0 * 2f64.powi(-24) * (key as f64 + chunk + tokens as f64 / chunk).sqrt();
         let per_magnitude = sums + (3.0 + 2.0 * self.steepest()) * 2f64.powi(-23);
-        vec![
+        let mut outputs = vec![
             Output {
                 name: "o",
                 dtype,
@@ -407,7 +407,18 @@ impl Problem for LinearAttention {
                 per_magnitude,
                 per_value: 0.0,
             },
-        ]
+        ];
+        if self.options.normalize.is_some() {
+            outputs.push(Output {
+                name: "final_z",
+                dtype: Dtype::F32,
+                shape: self.state_shape()[..3].to_vec(),
+                ratio: state_ratio,
+                per_magnitude: 0.0,
+                per_value: 0.0,
+            });
+        }
+        outputs
     }
 
     fn prefill(&self, output: usize) -> Option<&Array> {
@@ -417,15 +428,12 @@ impl Problem for LinearAttention {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        if self.cu_seqlens.is_some() {
-            return Err(Error::Unsupported {
-                op: plan::OP,
-                what: "packed sequences on a device yet; the CPU reference does".into(),
-            });
-        }
         let states = States {
             initial: self.initial_state.is_some(),
             last: true,
+            last_z: self.options.normalize.is_some(),
+            cu_seqlens: self.cu_seqlens.as_deref(),
+            ..States::default()
         };
         match (self.step, all) {
             (true, _) => plan::step(&self.shape, &self.options, caps).map(|plan| vec![plan]),
@@ -447,6 +455,10 @@ impl Problem for LinearAttention {
             Reference {
                 values: out.final_state,
                 magnitude: out.state_magnitude,
+            },
+            Reference {
+                values: out.final_z,
+                magnitude: Vec::new(),
             },
         ])
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::tiles::{ChunkTile, RecurrentTile};
+use super::{FeatureMap, tiles::RecurrentTile};
 use crate::gpu::{Dtype, Kernel, Needs, Part, Spec, params, part};
 
 /// How a kernel reads and writes tensors.
@@ -49,65 +49,164 @@ fn elem(dtype: Dtype, native: bool) -> Part {
 pub(super) enum Start {
     /// Zero.
     Zero,
-    /// A buffer of its own.
-    Given,
-    /// The state buffer, updated in place.
+    /// The state buffer.
     Resume,
 }
 
-fn options(decay: bool, start: Option<Start>) -> impl Iterator<Item = Part> {
-    let decay = if decay {
-        part!("linear/decay_head.wgsl")
-    } else {
-        part!("linear/decay_none.wgsl")
-    };
-    let start = start.map(|start| match start {
-        Start::Zero => part!("linear/start_zero.wgsl"),
-        Start::Given => part!("linear/start_given.wgsl"),
-        Start::Resume => part!("linear/start_resume.wgsl"),
-    });
-    [decay, part!("common/grid.wgsl")].into_iter().chain(start)
+/// What a decay multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fading {
+    /// Nothing.
+    None,
+    /// The states of a head, by one factor.
+    Head,
+    /// The state, by a factor per token.
+    Token,
+    /// Each row of the state, by a factor per token.
+    Rows,
+    /// Each column of the state, by a factor per token.
+    Columns,
 }
 
-params! {
-    /// Parameters of the kernels that walk tokens: `chunk`, `recurrent`, `local_state`.
-    WalkParams {
-        tokens: u32,
-        heads: u32,
-        first_head: u32,
-        key: u32,
-        value: u32,
-        segments: u32,
-        segment_tokens: u32,
-        slices: u32,
-        groups: u32,
-        batch_stride: u32,
-        head_stride: u32,
-        token_stride: u32,
-        q_offset: u32,
-        k_offset: u32,
-        v_offset: u32,
-        o_offset: u32,
-        state_offset: u32,
-        start_offset: u32,
-        scale: f32,
+impl Fading {
+    fn part(self) -> Part {
+        match self {
+            Fading::None => part!("linear/decay_none.wgsl"),
+            Fading::Head => part!("linear/decay_head.wgsl"),
+            Fading::Token => part!("linear/decay_token.wgsl"),
+            Fading::Rows => part!("linear/decay_rows.wgsl"),
+            Fading::Columns => part!("linear/decay_columns.wgsl"),
+        }
+    }
+}
+
+/// What becomes of a value before it is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Nothing.
+    Additive,
+    /// Nothing, and the sum of keys divides the outputs.
+    Normalized,
+    /// The delta rule.
+    Delta,
+    /// The delta rule; the outputs are what the state misses of the values.
+    Missed,
+}
+
+/// A variant of the kernels that walk tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub access: Access,
+    pub fading: Fading,
+    pub rule: Rule,
+    pub start: Start,
+    /// Whether there are readers of the state.
+    pub reads: bool,
+    /// Whether anything is added to the state.
+    pub adds: bool,
+    pub packed: bool,
+    pub reverse: bool,
+    /// Whether a reader sees earlier tokens only, and not its own.
+    pub strict: bool,
+    /// Whether a state is kept for every chunk.
+    pub keeps: bool,
+    /// Readers a token and walker.
+    pub group: u32,
+    /// Applied to keys and readers as they are loaded.
+    pub map: FeatureMap,
+}
+
+impl Variant {
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![
+            part!("linear/walk.wgsl"),
+            part!("linear/decay.wgsl"),
+            part!("common/fade.wgsl"),
+            part!("common/grid.wgsl"),
+            self.fading.part(),
+        ];
+        parts.push(match self.rule {
+            Rule::Additive => part!("linear/additive.wgsl"),
+            Rule::Normalized => part!("linear/normalize.wgsl"),
+            Rule::Delta | Rule::Missed => part!("linear/delta.wgsl"),
+        });
+        parts.push(match self.start {
+            Start::Zero => part!("linear/start_zero.wgsl"),
+            Start::Resume => part!("linear/start_resume.wgsl"),
+        });
+        parts.push(if self.packed {
+            part!("linear/span_packed.wgsl")
+        } else {
+            part!("linear/span_batch.wgsl")
+        });
+        parts.push(if self.reads {
+            part!("linear/readers.wgsl")
+        } else {
+            part!("linear/readers_none.wgsl")
+        });
+        parts.push(if self.adds {
+            part!("linear/sources.wgsl")
+        } else {
+            part!("linear/sources_none.wgsl")
+        });
+        parts.push(if self.reads || self.rule == Rule::Missed {
+            part!("linear/outputs.wgsl")
+        } else {
+            part!("linear/outputs_none.wgsl")
+        });
+        parts.push(map(self.map));
+        parts.extend(self.access.parts());
+        parts
+    }
+
+    fn spec(&self, spec: Spec) -> Spec {
+        spec.with("REVERSE", self.reverse)
+            .with("STRICT", self.strict)
+            .with("KEEP", self.keeps)
+            .with("GROUP", self.group)
+            .with("OUT_MISSED", self.rule == Rule::Missed)
+    }
+}
+
+/// The part that applies an elementwise map to keys and readers as they are loaded.
+fn map(map: FeatureMap) -> Part {
+    match map {
+        FeatureMap::Relu => part!("linear/map_relu.wgsl"),
+        FeatureMap::Elu1 => part!("linear/map_elu1.wgsl"),
+        _ => part!("linear/map_identity.wgsl"),
     }
 }
 
 params! {
-    /// Parameters of `state_scan`.
-    StateScanParams {
-        heads: u32,
-        first_head: u32,
-        head_count: u32,
+    /// Parameters of the kernels that walk tokens.
+    WalkParams {
+        first_token: u32,
+        tokens: u32,
+        total: u32,
+        head_first: u32,
+        state_heads: u32,
+        q_heads: u32,
+        k_heads: u32,
+        v_heads: u32,
+        g_heads: u32,
+        first_walker: u32,
         key: u32,
         value: u32,
         segments: u32,
         segment_tokens: u32,
-        last_tokens: u32,
-        states_offset: u32,
+        slots: u32,
+        slices: u32,
+        groups: u32,
+        q_offset: u32,
+        k_offset: u32,
+        v_offset: u32,
+        o_offset: u32,
+        g_offset: u32,
+        beta_offset: u32,
         state_offset: u32,
-        start_offset: u32,
+        z_offset: u32,
+        scale: f32,
+        eps: f32,
     }
 }
 
@@ -118,105 +217,74 @@ params! {
     }
 }
 
-pub(super) fn chunk(tile: &ChunkTile, access: Access, decay: bool, start: Start) -> Arc<Kernel> {
-    let parts = [
-        part!("linear/chunk.wgsl"),
-        part!("linear/walk.wgsl"),
-        part!("linear/outputs.wgsl"),
-        part!("linear/state_tile.wgsl"),
-        part!("common/fade.wgsl"),
-    ];
-    Arc::new(Kernel {
-        name: "linear/chunk",
-        parts: parts
-            .into_iter()
-            .chain(access.parts())
-            .chain(options(decay, Some(start)))
-            .collect(),
-        spec: tile.spec(),
-        needs: access.needs(),
-        params: WalkParams::FIELDS,
-        workgroup: [256, 1, 1],
-        workgroup_bytes: tile.chunk_bytes(),
-    })
+params! {
+    /// Parameters of `copy`.
+    CopyParams {
+        rows: u32,
+        words: u32,
+        from_stride: u32,
+        to_stride: u32,
+        repeat: u32,
+        groups: u32,
+    }
 }
 
-pub(super) fn local_state(tile: &ChunkTile, access: Access, decay: bool) -> Arc<Kernel> {
-    let parts = [
-        part!("linear/local_state.wgsl"),
-        part!("linear/walk.wgsl"),
-        part!("linear/state_tile.wgsl"),
-        part!("common/fade.wgsl"),
-    ];
-    Arc::new(Kernel {
-        name: "linear/local_state",
-        parts: parts
-            .into_iter()
-            .chain(access.parts())
-            .chain(options(decay, None))
-            .collect(),
-        spec: tile.spec(),
-        needs: access.needs(),
-        params: WalkParams::FIELDS,
-        workgroup: [256, 1, 1],
-        workgroup_bytes: tile.slab_bytes(),
-    })
+params! {
+    /// Parameters of `fill`.
+    FillParams {
+        words: u32,
+        groups: u32,
+    }
 }
 
-pub(super) fn state_scan(vectors: bool, decay: bool, start: Start) -> Arc<Kernel> {
-    let access = Access {
-        dtype: Dtype::F32,
-        native: true,
-        vectors,
-    };
-    let parts = [part!("linear/state_scan.wgsl"), part!("common/fade.wgsl")];
-    Arc::new(Kernel {
-        name: "linear/state_scan",
-        parts: parts
-            .into_iter()
-            .chain(access.parts())
-            .chain(options(decay, Some(start)))
-            .collect(),
-        spec: Spec::default(),
-        needs: Needs::default(),
-        params: StateScanParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
-}
-
-pub(super) fn recurrent(
-    tile: &RecurrentTile,
-    access: Access,
-    decay: bool,
-    start: Start,
-) -> Arc<Kernel> {
+pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> Arc<Kernel> {
     let rows = if tile.subgroup {
         part!("linear/rows_subgroup.wgsl")
     } else {
         part!("linear/rows_direct.wgsl")
     };
+    let key_vecs = match variant.rule {
+        Rule::Normalized => (key as u32).div_ceil(4),
+        _ => 1,
+    };
+    let parts = [part!("linear/recurrent.wgsl"), rows];
     Arc::new(Kernel {
         name: "linear/recurrent",
-        parts: [
-            part!("linear/recurrent.wgsl"),
-            part!("linear/walk.wgsl"),
-            part!("linear/outputs.wgsl"),
-            rows,
-            part!("common/fade.wgsl"),
-        ]
-        .into_iter()
-        .chain(access.parts())
-        .chain(options(decay, Some(start)))
-        .collect(),
-        spec: tile.spec(),
+        parts: parts.into_iter().chain(variant.parts()).collect(),
+        spec: variant.spec(tile.spec().with("KEY_VECS", key_vecs)),
         needs: Needs {
             subgroup: tile.subgroup,
-            ..access.needs()
+            ..variant.access.needs()
         },
         params: WalkParams::FIELDS,
         workgroup: [tile.lanes, tile.row_groups, 1],
-        workgroup_bytes: tile.bytes(),
+        workgroup_bytes: tile.bytes(variant.group) + 16 * key_vecs,
+    })
+}
+
+/// Copies words.
+pub(super) fn copy() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/copy",
+        parts: vec![part!("common/copy.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: CopyParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+/// Fills words with zero.
+pub(super) fn fill() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/fill",
+        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FillParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
     })
 }
 

@@ -18,8 +18,9 @@ pub mod plan;
 mod shape;
 mod slopes;
 pub mod tiles;
+mod walk;
 mod window;
 
-pub use forward::{Inputs, forward, record, record_step, step};
+pub use forward::{Inputs, Outputs, forward, record, record_step, step};
 pub use shape::{Decay, FeatureMap, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

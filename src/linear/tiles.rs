@@ -105,65 +105,82 @@ pub struct RecurrentTile {
 }
 
 impl RecurrentTile {
-    /// The tile for a shape. A software adapter gets one subgroup and blocks of 8 tokens: shorter ones pass over the state more
-    /// often, longer ones leave their loops rolled up (8 heads, 64 x 64, 2,048 tokens on llvmpipe: 27 ms with 8, 91 with 16;
-    /// Mesa 22.3.6, 2 cores, 2026-11). A GPU gets more lanes on the same rows, and blocks that fit its workgroup memory.
-    pub fn choose(shape: &Shape, caps: &Caps) -> RecurrentTile {
-        let columns = (shape.value as u32).div_ceil(4).next_power_of_two();
+    /// The tile for so many tokens, widths and readers a token. A software adapter gets one subgroup and blocks of 8 tokens:
+    /// shorter ones pass over the state more often, longer ones leave their loops rolled up (8 heads, 64 x 64, 2,048 tokens on
+    /// llvmpipe: 27 ms with 8, 91 with 16; Mesa 22.3.6, 2 cores, 2026-11). A GPU gets more lanes on the same rows, and blocks
+    /// that fit its workgroup memory; the delta rule, which needs all rows before it adds, one set of lanes.
+    pub(super) fn choose(
+        tokens: usize,
+        key: usize,
+        value: usize,
+        group: u32,
+        delta: bool,
+        caps: &Caps,
+    ) -> RecurrentTile {
+        let columns = (value as u32).div_ceil(4).next_power_of_two();
+        let block = |most: u32| block(tokens, (most / group.next_power_of_two()).max(1));
         match (caps.class, caps.subgroup) {
             (Class::Cpu, Some((smallest, largest))) if smallest == largest && largest <= 32 => {
                 RecurrentTile {
-                    tokens: block(shape, 8),
+                    tokens: block(8),
                     lanes: largest,
                     row_groups: 1,
                     subgroup: true,
                 }
             }
             (Class::Cpu, _) => RecurrentTile {
-                tokens: block(shape, 8),
+                tokens: block(8),
                 lanes: columns.min(8),
                 row_groups: 1,
                 subgroup: false,
             },
             _ => {
                 let lanes = columns.min(32);
-                let row_groups = (shape.key as u32)
-                    .div_ceil(4)
-                    .next_power_of_two()
-                    .min(256 / lanes)
-                    .min(16);
+                let tokens = block(4);
+                let rows = (key as u32).div_ceil(4);
+                // Outputs of each set of lanes, and the normaliser's sum of keys beside them.
+                let room = (16u32 << 10).saturating_sub(16 * rows + 256) / (20 * group * tokens * lanes);
+                let shared = rows.next_power_of_two().min(256 / lanes).min(16).min(room.max(1));
                 RecurrentTile {
-                    tokens: block(shape, 4),
+                    tokens,
                     lanes,
-                    row_groups,
+                    row_groups: if delta { 1 } else { 1 << shared.ilog2() },
                     subgroup: false,
                 }
             }
         }
     }
 
-    /// Workgroup memory.
-    pub(super) fn bytes(&self) -> u32 {
-        16 * self.tokens * self.lanes * self.row_groups
+    /// Workgroup memory, but for the normaliser's sum of keys, with so many readers a token.
+    pub(super) fn bytes(&self, group: u32) -> u32 {
+        let readers = group * self.tokens * self.row_groups;
+        let shared = if self.row_groups > 1 { readers } else { 0 };
+        16 * (shared * self.lanes + 1) + (4 * (shared + 1)).next_multiple_of(16)
     }
 
     /// Loop iterations of an invocation per block of tokens, were nothing unrolled.
-    pub(super) fn iterations(&self, shape: &Shape) -> u32 {
+    pub(super) fn iterations(&self, key: usize, group: u32, delta: bool) -> u32 {
         let tokens = self.tokens;
         let held = if self.subgroup {
             tokens.div_ceil(self.lanes)
         } else {
             tokens
         };
-        let rows = (shape.key as u32).div_ceil(4).div_ceil(self.row_groups);
-        let per_row = 1 + 2 * held + tokens * (1 + held) + tokens + 16;
-        let per_block = 1
-            + held
-            + tokens * (1 + held)
-            + tokens * (2 + held)
-            + tokens * (2 + tokens)
-            + tokens * (6 + self.row_groups);
-        rows * per_row + per_block
+        let readers = group * tokens;
+        let rows = (key as u32).div_ceil(4).div_ceil(self.row_groups);
+        let scored = tokens * (1 + held);
+        let passes = if delta { 2 } else { 1 };
+        let per_row = 1 + passes * (2 * held + 3 * scored + 2 * tokens + 16) + group * (1 + 2 * held + 2 * scored + tokens);
+        let per_block = 4
+            + 4 * held
+            + 6 * tokens
+            + 3 * scored
+            + readers * (4 + held + tokens)
+            + tokens * (2 + held + tokens)
+            + readers * (6 + self.row_groups);
+        // The sum of keys is shared by all invocations.
+        let sums = (key as u32).div_ceil(4).div_ceil(self.lanes * self.row_groups) * (1 + tokens);
+        rows * per_row + per_block + sums
     }
 
     pub(super) fn spec(&self) -> Spec {
@@ -175,8 +192,8 @@ impl RecurrentTile {
 }
 
 /// Tokens per block: a block for a single token is not worth more registers than that.
-fn block(shape: &Shape, most: u32) -> u32 {
-    match shape.tokens {
+fn block(tokens: usize, most: u32) -> u32 {
+    match tokens {
         0..=1 => 1,
         2..=4 => most.min(4),
         _ => most,

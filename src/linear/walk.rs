@@ -1,0 +1,486 @@
+//! One walk over tokens as steps: sources a bᵀ enter each walker's state, readers x take Sᵀ x from it.
+//!
+//! The operator, its gradients and its pieces are walks with tensors in different roles: the gradient of the queries reads
+//! the transposed state with that of the outputs, and those of keys and values are walks from the last token to the first.
+
+use std::{ops::Range, sync::Arc};
+
+use bytemuck::bytes_of;
+
+use super::{
+    FeatureMap, Layout,
+    kernels::{self, Access, CopyParams, Fading, FillParams, Rule, Start, Variant, WalkParams},
+    tiles::RecurrentTile,
+    window::{ALIGN, Cut, Field, GRAIN, STEP_MS, Window, segments},
+};
+use crate::{
+    Result,
+    gpu::{Caps, Kernel},
+    plan::{Bind, Builder, Slot, Step},
+};
+
+/// A tensor as a walk binds it: its buffer, heads, and bytes of an element.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    pub slot: Slot,
+    pub heads: usize,
+    pub elem: u64,
+}
+
+/// The sequences of a packed call.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    pub sequences: Vec<Range<usize>>,
+}
+
+/// A walk.
+#[derive(Clone, Debug)]
+pub(super) struct Walk<'a> {
+    pub field: Field,
+    pub packed: Option<&'a Packed>,
+    pub key: usize,
+    pub value: usize,
+    pub access: Access,
+    /// x and y.
+    pub readers: Option<[Rows; 2]>,
+    /// a and b.
+    pub sources: Option<[Rows; 2]>,
+    pub fading: Fading,
+    pub log_decay: Option<Rows>,
+    pub rule: Rule,
+    /// beta, or z for the normaliser.
+    pub aid: Option<Slot>,
+    pub map: FeatureMap,
+    pub reverse: bool,
+    pub strict: bool,
+    pub keeps: bool,
+    pub start: Start,
+    pub state: Slot,
+    pub scale: f32,
+    pub eps: f32,
+    /// Segments that are walked at the same time.
+    pub segments: u64,
+}
+
+/// Columns a workgroup takes, and so on: what the choice of a kernel decides.
+struct Tiling {
+    columns: u32,
+    most_tokens: u64,
+}
+
+impl Walk<'_> {
+    /// States that a walker of a sequence of so many tokens keeps.
+    pub fn slots(&self, tokens: usize) -> u64 {
+        if self.keeps {
+            (tokens as u64).div_ceil(GRAIN) + 1
+        } else {
+            1
+        }
+    }
+
+    /// Readers of a walker's state: y has as many heads as the larger of readers and states.
+    fn group(&self) -> u32 {
+        let heads = self.readers.map_or(0, |[x, _]| x.heads);
+        (heads / self.field.heads.max(1)).max(1) as u32
+    }
+
+    fn variant(&self, start: Start) -> Variant {
+        Variant {
+            access: self.access,
+            fading: self.fading,
+            rule: self.rule,
+            start,
+            reads: self.readers.is_some() && self.rule != Rule::Missed,
+            adds: self.sources.is_some(),
+            packed: self.packed.is_some(),
+            reverse: self.reverse,
+            strict: self.strict,
+            keeps: self.keeps,
+            group: if self.rule == Rule::Missed {
+                1
+            } else {
+                self.group()
+            },
+            map: self.map,
+        }
+    }
+
+    fn state_bytes(&self) -> u64 {
+        4 * (self.key * self.value) as u64
+    }
+
+    /// Operations that a token of a walker takes.
+    fn flops(&self) -> f64 {
+        let products = match self.rule {
+            Rule::Delta => 6,
+            _ => 4,
+        };
+        let readers = self.group() as usize;
+        ((products + 2 * (readers - 1)) * self.key * self.value + 64 * readers * (self.key + self.value))
+            as f64
+    }
+
+    fn tile(&self, caps: &Caps) -> RecurrentTile {
+        RecurrentTile::choose(self.field.tokens, self.key, self.value, self.group(), self.delta(), caps)
+    }
+
+    /// Workgroups that share a walker's columns.
+    pub fn slices(&self, caps: &Caps) -> u64 {
+        (self.value as u64).div_ceil((4 * self.tile(caps).lanes).into())
+    }
+
+    /// Appends the walk's steps.
+    ///
+    /// # Errors
+    /// `Limit` where one head of 64 tokens exceeds a binding.
+    pub fn push(&self, builder: &mut Builder, caps: &Caps) -> Result<()> {
+        if self.field.tokens == 0 {
+            return Ok(());
+        }
+        let tile = self.tile(caps);
+        let tiling = Tiling {
+            columns: 4 * tile.lanes,
+            most_tokens: (caps.loop_iterations / u64::from(tile.iterations(self.key, self.group(), self.delta()).max(1)))
+                .saturating_mul(tile.tokens.into())
+                / GRAIN
+                * GRAIN,
+        };
+        let kernel = |start| kernels::recurrent(&tile, &self.variant(start), self.key);
+        match self.packed {
+            Some(packed) => self.push_packed(builder, caps, &tiling, packed, kernel),
+            None => self.push_windows(builder, caps, &tiling, kernel),
+        }
+    }
+
+    fn delta(&self) -> bool {
+        matches!(self.rule, Rule::Delta | Rule::Missed)
+    }
+
+    fn push_windows(
+        &self,
+        builder: &mut Builder,
+        caps: &Caps,
+        tiling: &Tiling,
+        kernel: impl Fn(Start) -> Arc<Kernel>,
+    ) -> Result<()> {
+        let slices = (self.value as u64).div_ceil(tiling.columns.into());
+        let cut = Cut {
+            field: &self.field,
+            caps,
+            tensors: self.tensors().map(|(rows, bytes)| (rows.heads, bytes)).collect(),
+            state_bytes: self.state_bytes(),
+            slots: self.slots(self.field.tokens),
+            segments: self.segments,
+            slices,
+            most_tokens: tiling.most_tokens.max(GRAIN),
+            flops: self.flops(),
+        };
+        let mut windows = cut.windows()?;
+        if self.reverse {
+            windows.reverse();
+        }
+        for window in &windows {
+            let first = if self.reverse {
+                window.tokens.end == self.field.tokens as u64
+            } else {
+                window.tokens.start == 0
+            };
+            let start = if first { self.start } else { Start::Resume };
+            let (count, tokens) = segments(window.tokens_len(), self.segments);
+            let place = Place {
+                window,
+                segments: count,
+                segment_tokens: tokens,
+                slices,
+                groups: window.walkers_len() * count * slices,
+                first_walker: window.walkers.start,
+                table: None,
+            };
+            self.step(builder, kernel(start), &place, cut.predicted_ms(window));
+        }
+        Ok(())
+    }
+
+    /// Every sequence's pieces in rounds: all first pieces, all second ones, and so on.
+    fn push_packed(
+        &self,
+        builder: &mut Builder,
+        caps: &Caps,
+        tiling: &Tiling,
+        packed: &Packed,
+        kernel: impl Fn(Start) -> Arc<Kernel>,
+    ) -> Result<()> {
+        let heads = self.field.heads as u64;
+        if heads == 0 {
+            return Ok(());
+        }
+        let slices = (self.value as u64).div_ceil(tiling.columns.into());
+        let token_ms = heads as f64 * self.flops() / (caps.gflops * 1e6);
+        let in_time = ((STEP_MS / token_ms) as u64 / GRAIN * GRAIN).max(GRAIN);
+        let length = tiling.most_tokens.max(GRAIN).min(in_time);
+        let longest = packed.sequences.iter().map(|tokens| tokens.len() as u64).max();
+        let rounds = longest.unwrap_or(0).div_ceil(length).max(1);
+        let whole = Window {
+            walkers: 0..heads,
+            tokens: 0..self.field.tokens as u64,
+        };
+        for round in 0..rounds {
+            let mut table: Vec<u32> = Vec::new();
+            let mut runs: Vec<(u64, u64, f64)> = Vec::new();
+            let mut base = 0;
+            for tokens in &packed.sequences {
+                let slots = self.slots(tokens.len());
+                let count = (tokens.len() as u64).div_ceil(length).max(1);
+                if round < count {
+                    let piece = if self.reverse { count - 1 - round } else { round };
+                    let begin = tokens.start as u64 + piece * length;
+                    let end = (begin + length).min(tokens.end as u64);
+                    let row = [begin, end, tokens.start as u64, tokens.end as u64, base, slots];
+                    let item = (table.len() / 6) as u64;
+                    table.extend(row.map(|n| n as u32));
+                    let ms = (end - begin) as f64 * token_ms;
+                    match runs.last_mut() {
+                        Some((_, count, sum)) if *sum + ms <= STEP_MS => {
+                            *count += 1;
+                            *sum += ms;
+                        }
+                        _ => runs.push((item, 1, ms)),
+                    }
+                }
+                base += slots;
+            }
+            let start = if round == 0 { self.start } else { Start::Resume };
+            let bytes = 4 * table.len() as u64;
+            let slot = builder.add_table(table);
+            for (first, count, ms) in runs {
+                let place = Place {
+                    window: &whole,
+                    segments: 1,
+                    segment_tokens: self.field.tokens as u64,
+                    slices,
+                    groups: count * heads * slices,
+                    first_walker: first * heads,
+                    table: Some((slot, bytes, base)),
+                };
+                self.step(builder, kernel(start), &place, ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every tensor of rows, with the bytes of a row.
+    fn tensors(&self) -> impl Iterator<Item = (Rows, u64)> {
+        let (key, value) = (self.key as u64, self.value as u64);
+        let row = |rows: Rows, width: u64| (rows, width * rows.elem);
+        let readers = self.readers.into_iter().flat_map(move |[x, y]| [row(x, key), row(y, value)]);
+        let sources = self.sources.into_iter().flat_map(move |[a, b]| [row(a, key), row(b, value)]);
+        readers.chain(sources).chain(self.decay_row())
+    }
+
+    /// log_decay where it has a row per token, with the bytes of one.
+    fn decay_row(&self) -> Option<(Rows, u64)> {
+        let width = match self.fading {
+            Fading::None | Fading::Head => return None,
+            Fading::Token => 1,
+            Fading::Rows => self.key as u64,
+            Fading::Columns => self.value as u64,
+        };
+        self.log_decay.map(|rows| (rows, 4 * width))
+    }
+
+    fn step(&self, builder: &mut Builder, kernel: Arc<Kernel>, place: &Place<'_>, predicted_ms: f64) {
+        let Place { window, .. } = *place;
+        let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
+        let mut binds = Vec::new();
+        // The offset for indices counted from row 0 of the whole tensor.
+        let mut rows = |rows: Option<(Rows, u64)>, elem: u64, write: bool| match rows {
+            None => 0,
+            Some((tensor, row_bytes)) => {
+                let reach = Window {
+                    walkers: window.walkers.clone(),
+                    tokens: window.tokens.start..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+                };
+                let bytes = reach.span(&self.field, tensor.heads, row_bytes);
+                let offset = 0u64.wrapping_sub(bytes.start / elem) as u32;
+                binds.push(bind(tensor.slot, bytes, write));
+                offset
+            }
+        };
+        let (key, value) = (self.key as u64, self.value as u64);
+        let readers = self.readers.filter(|_| self.rule != Rule::Missed);
+        let x = readers.map(|[x, _]| (x, key * x.elem));
+        let a = self.sources.map(|[a, _]| (a, key * a.elem));
+        let b = self.sources.map(|[_, b]| (b, value * b.elem));
+        let y = self.readers.map(|[_, y]| (y, value * y.elem));
+        let q_offset = rows(x, x.map_or(1, |(x, _)| x.elem), false);
+        let k_offset = rows(a, a.map_or(1, |(a, _)| a.elem), false);
+        let v_offset = rows(b, b.map_or(1, |(b, _)| b.elem), false);
+        let o_offset = rows(y, y.map_or(1, |(y, _)| y.elem), true);
+        let size = self.state_bytes();
+        let state = match place.table {
+            Some((_, _, states)) => 0..states * self.field.heads as u64 * size,
+            None => {
+                let slots = if place.segments > 1 { place.segments } else { self.slots(self.field.tokens) };
+                window.walkers.start * slots * size / ALIGN * ALIGN..window.walkers.end * slots * size
+            }
+        };
+        let state_offset = 0u64.wrapping_sub(state.start / 4) as u32;
+        binds.push(bind(self.state, state, true));
+        let mut g_offset = 0;
+        if let Some(log_decay) = self.log_decay {
+            match self.decay_row() {
+                Some(decay) => {
+                    let reach = Window {
+                        walkers: window.walkers.clone(),
+                        tokens: window.tokens.start..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+                    };
+                    let bytes = reach.span(&self.field, decay.0.heads, decay.1);
+                    g_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
+                    binds.push(bind(log_decay.slot, bytes, false));
+                }
+                None => binds.push(bind(log_decay.slot, 0..4 * log_decay.heads as u64, false)),
+            }
+        }
+        let (mut beta_offset, mut z_offset) = (0, 0);
+        if let Some(aid) = self.aid {
+            if self.delta() {
+                let heads = self.sources.map_or(1, |[a, _]| a.heads);
+                let bytes = window.span(&self.field, heads, 4);
+                beta_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
+                binds.push(bind(aid, bytes, false));
+            } else {
+                let walker = 4 * place.slices * key;
+                let bytes = match place.table {
+                    Some((_, _, states)) => 0..states * self.field.heads as u64 * walker,
+                    None => window.walkers.start * walker / ALIGN * ALIGN..window.walkers.end * walker,
+                };
+                z_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
+                binds.push(bind(aid, bytes, true));
+            }
+        }
+        if let Some((slot, bytes, _)) = place.table {
+            binds.push(bind(slot, 0..bytes, false));
+        }
+        let heads = |rows: Option<(Rows, u64)>| rows.map_or(1, |(rows, _)| rows.heads as u32);
+        let params = WalkParams {
+            first_token: window.tokens.start as u32,
+            tokens: window.tokens_len() as u32,
+            total: self.field.tokens as u32,
+            head_first: u32::from(self.field.layout == Layout::Bhtd),
+            state_heads: self.field.heads as u32,
+            q_heads: heads(x),
+            k_heads: heads(a),
+            v_heads: heads(b),
+            g_heads: self.log_decay.map_or(1, |rows| rows.heads as u32),
+            first_walker: place.first_walker as u32,
+            key: self.key as u32,
+            value: self.value as u32,
+            segments: place.segments as u32,
+            segment_tokens: place.segment_tokens as u32,
+            slots: if place.segments > 1 { place.segments } else { self.slots(self.field.tokens) } as u32,
+            slices: place.slices as u32,
+            groups: place.groups as u32,
+            q_offset,
+            k_offset,
+            v_offset,
+            o_offset,
+            g_offset,
+            beta_offset,
+            state_offset,
+            z_offset,
+            scale: self.scale,
+            eps: self.eps,
+        };
+        builder.steps.push(Step {
+            kernel,
+            bind: binds,
+            params: bytes_of(&params).to_vec(),
+            groups: place.groups,
+            predicted_ms,
+        });
+    }
+}
+
+/// What one step of a walk covers.
+struct Place<'a> {
+    window: &'a Window,
+    segments: u64,
+    segment_tokens: u64,
+    slices: u64,
+    groups: u64,
+    first_walker: u64,
+    /// The table of pieces, its bytes, and the states of all sequences a head.
+    table: Option<(Slot, u64, u64)>,
+}
+
+/// Copies `rows` rows of so many f32, at these distances; every row of the source goes to `repeat` rows.
+#[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
+pub(super) fn copy(
+    builder: &mut Builder,
+    caps: &Caps,
+    from: Slot,
+    to: Slot,
+    rows: u64,
+    words: u64,
+    [from_stride, to_stride]: [u64; 2],
+    repeat: u64,
+) {
+    // Rows whose first words are aligned on both sides.
+    let unit = 64 * repeat;
+    let widest = 4 * from_stride.max(to_stride).max(1);
+    let most = (caps.binding_bytes / widest / unit * unit).max(unit);
+    for first in (0..rows).step_by(most as usize) {
+        let count = most.min(rows - first);
+        let source = first / repeat;
+        let params = CopyParams {
+            rows: count as u32,
+            words: words as u32,
+            from_stride: from_stride as u32,
+            to_stride: to_stride as u32,
+            repeat: repeat as u32,
+            groups: (count * words).div_ceil(1024) as u32,
+        };
+        let last = |rows: u64, stride: u64| 4 * ((rows - 1) * stride + words);
+        builder.steps.push(Step {
+            kernel: kernels::copy(),
+            bind: vec![
+                Bind {
+                    slot: from,
+                    bytes: 4 * source * from_stride..4 * source * from_stride + last(count.div_ceil(repeat), from_stride),
+                    write: false,
+                },
+                Bind {
+                    slot: to,
+                    bytes: 4 * first * to_stride..4 * first * to_stride + last(count, to_stride),
+                    write: true,
+                },
+            ],
+            params: bytes_of(&params).to_vec(),
+            groups: params.groups.into(),
+            predicted_ms: 32.0 * (count * words) as f64 / (caps.gflops * 1e6),
+        });
+    }
+}
+
+/// Fills so many f32 with zero.
+pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
+    let most = caps.binding_bytes / 4 / ALIGN * ALIGN;
+    for first in (0..words).step_by(most as usize) {
+        let count = most.min(words - first);
+        let params = FillParams {
+            words: count as u32,
+            groups: count.div_ceil(1024) as u32,
+        };
+        builder.steps.push(Step {
+            kernel: kernels::fill(),
+            bind: vec![Bind {
+                slot: to,
+                bytes: 4 * first..4 * (first + count),
+                write: true,
+            }],
+            params: bytes_of(&params).to_vec(),
+            groups: params.groups.into(),
+            predicted_ms: 16.0 * count as f64 / (caps.gflops * 1e6),
+        });
+    }
+}
