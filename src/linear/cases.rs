@@ -1,7 +1,9 @@
 //! `linear_attention` as the program, the tests and the benches see it.
 
+mod adjoint;
 mod made;
 
+use adjoint::Adjoint;
 use serde_json::Value;
 
 use super::{
@@ -463,52 +465,19 @@ impl Problem for LinearAttention {
         ])
     }
 
-    fn gradients(&self) -> Result<Vec<(Output, Vec<f64>)>, Error> {
-        let Some([grad_o, grad_state]) = &self.grad_outputs else {
-            return Ok(Vec::new());
-        };
-        let values = self.values();
+    fn adjoint(&self) -> Option<Box<dyn Problem + '_>> {
+        let [grad_o, grad_state] = self.grad_outputs.as_ref()?;
+        let shape = axes_of(&self.shape, self.shape.heads, &[self.shape.value]);
+        let dtype = self.shape.dtype;
         let grad_o = match grad_o {
-            Some(grad) => grad.values(),
-            None => vec![0.0; self.shape.output_len()],
+            Some(grad) => Array::rounded(dtype, &grad.shape, &grad.values()),
+            None => Array::rounded(dtype, &shape, &vec![0.0; self.shape.output_len()]),
         };
-        let grad_state = grad_state.as_ref().map(Array::values);
-        let out = cpu::backward(
-            &self.shape,
-            &self.options,
-            &values.inputs(self),
-            &grad_o,
-            grad_state.as_deref(),
-        )?;
-        let input = |n: usize| self.inputs.get(n);
-        let all = [
-            ("q", input(0), out.q),
-            ("k", input(1), out.k),
-            ("v", input(2), out.v),
-            ("log_decay", input(3), out.log_decay),
-            ("beta", self.beta.as_ref(), out.beta),
-            (
-                "initial_state",
-                self.initial_state.as_ref(),
-                out.initial_state,
-            ),
-            ("fm_weight", self.fm_weight.as_ref(), out.fm_weight),
-            ("fm_bias", self.fm_bias.as_ref(), out.fm_bias),
-        ];
-        let gradients = all.into_iter().filter_map(|(name, input, values)| {
-            let input = input?;
-            let (_, ratio, unit) = self.bounds(input.dtype);
-            let output = Output {
-                name,
-                dtype: input.dtype,
-                shape: input.shape.clone(),
-                ratio,
-                per_magnitude: 0.0,
-                per_value: unit,
-            };
-            Some((output, values))
-        });
-        Ok(gradients.collect())
+        Some(Box::new(Adjoint {
+            problem: self,
+            grad_o,
+            grad_state: grad_state.clone(),
+        }))
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
@@ -527,11 +496,5 @@ impl Problem for LinearAttention {
             ("k", key),
             ("v", value),
         ]
-    }
-
-    fn ignored(&self) -> Option<&'static str> {
-        self.grad_outputs
-            .as_ref()
-            .map(|_| "gradients are not available on a device yet")
     }
 }

@@ -139,8 +139,13 @@ impl RecurrentTile {
                 let tokens = block(4);
                 let rows = (key as u32).div_ceil(4);
                 // Outputs of each set of lanes, and the normaliser's sum of keys beside them.
-                let room = (16u32 << 10).saturating_sub(16 * rows + 256) / (20 * group * tokens * lanes);
-                let shared = rows.next_power_of_two().min(256 / lanes).min(16).min(room.max(1));
+                let room =
+                    (16u32 << 10).saturating_sub(16 * rows + 256) / (20 * group * tokens * lanes);
+                let shared = rows
+                    .next_power_of_two()
+                    .min(256 / lanes)
+                    .min(16)
+                    .min(room.max(1));
                 RecurrentTile {
                     tokens,
                     lanes,
@@ -170,7 +175,9 @@ impl RecurrentTile {
         let rows = (key as u32).div_ceil(4).div_ceil(self.row_groups);
         let scored = tokens * (1 + held);
         let passes = if delta { 2 } else { 1 };
-        let per_row = 1 + passes * (2 * held + 3 * scored + 2 * tokens + 16) + group * (1 + 2 * held + 2 * scored + tokens);
+        let per_row = 1
+            + passes * (2 * held + 3 * scored + 2 * tokens + 16)
+            + group * (1 + 2 * held + 2 * scored + tokens);
         let per_block = 4
             + 4 * held
             + 6 * tokens
@@ -179,7 +186,10 @@ impl RecurrentTile {
             + tokens * (2 + held + tokens)
             + readers * (6 + self.row_groups);
         // The sum of keys is shared by all invocations.
-        let sums = (key as u32).div_ceil(4).div_ceil(self.lanes * self.row_groups) * (1 + tokens);
+        let sums = (key as u32)
+            .div_ceil(4)
+            .div_ceil(self.lanes * self.row_groups)
+            * (1 + tokens);
         rows * per_row + per_block + sums
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Walk<'a> {
     pub start: Start,
     pub state: Slot,
     pub scale: f32,
+    /// Factor on b.
+    pub source_scale: f32,
     pub eps: f32,
     /// Segments that are walked at the same time.
     pub segments: u64,
@@ -116,12 +118,19 @@ impl Walk<'_> {
             _ => 4,
         };
         let readers = self.group() as usize;
-        ((products + 2 * (readers - 1)) * self.key * self.value + 64 * readers * (self.key + self.value))
-            as f64
+        ((products + 2 * (readers - 1)) * self.key * self.value
+            + 64 * readers * (self.key + self.value)) as f64
     }
 
     fn tile(&self, caps: &Caps) -> RecurrentTile {
-        RecurrentTile::choose(self.field.tokens, self.key, self.value, self.group(), self.delta(), caps)
+        RecurrentTile::choose(
+            self.field.tokens,
+            self.key,
+            self.value,
+            self.group(),
+            self.delta(),
+            caps,
+        )
     }
 
     /// Workgroups that share a walker's columns.
@@ -140,8 +149,9 @@ impl Walk<'_> {
         let tile = self.tile(caps);
         let tiling = Tiling {
             columns: 4 * tile.lanes,
-            most_tokens: (caps.loop_iterations / u64::from(tile.iterations(self.key, self.group(), self.delta()).max(1)))
-                .saturating_mul(tile.tokens.into())
+            most_tokens: (caps.loop_iterations
+                / u64::from(tile.iterations(self.key, self.group(), self.delta()).max(1)))
+            .saturating_mul(tile.tokens.into())
                 / GRAIN
                 * GRAIN,
         };
@@ -167,7 +177,10 @@ impl Walk<'_> {
         let cut = Cut {
             field: &self.field,
             caps,
-            tensors: self.tensors().map(|(rows, bytes)| (rows.heads, bytes)).collect(),
+            tensors: self
+                .tensors()
+                .map(|(rows, bytes)| (rows.heads, bytes))
+                .collect(),
             state_bytes: self.state_bytes(),
             slots: self.slots(self.field.tokens),
             segments: self.segments,
@@ -218,7 +231,11 @@ impl Walk<'_> {
         let token_ms = heads as f64 * self.flops() / (caps.gflops * 1e6);
         let in_time = ((STEP_MS / token_ms) as u64 / GRAIN * GRAIN).max(GRAIN);
         let length = tiling.most_tokens.max(GRAIN).min(in_time);
-        let longest = packed.sequences.iter().map(|tokens| tokens.len() as u64).max();
+        let longest = packed
+            .sequences
+            .iter()
+            .map(|tokens| tokens.len() as u64)
+            .max();
         let rounds = longest.unwrap_or(0).div_ceil(length).max(1);
         let whole = Window {
             walkers: 0..heads,
@@ -232,10 +249,21 @@ impl Walk<'_> {
                 let slots = self.slots(tokens.len());
                 let count = (tokens.len() as u64).div_ceil(length).max(1);
                 if round < count {
-                    let piece = if self.reverse { count - 1 - round } else { round };
+                    let piece = if self.reverse {
+                        count - 1 - round
+                    } else {
+                        round
+                    };
                     let begin = tokens.start as u64 + piece * length;
                     let end = (begin + length).min(tokens.end as u64);
-                    let row = [begin, end, tokens.start as u64, tokens.end as u64, base, slots];
+                    let row = [
+                        begin,
+                        end,
+                        tokens.start as u64,
+                        tokens.end as u64,
+                        base,
+                        slots,
+                    ];
                     let item = (table.len() / 6) as u64;
                     table.extend(row.map(|n| n as u32));
                     let ms = (end - begin) as f64 * token_ms;
@@ -249,7 +277,11 @@ impl Walk<'_> {
                 }
                 base += slots;
             }
-            let start = if round == 0 { self.start } else { Start::Resume };
+            let start = if round == 0 {
+                self.start
+            } else {
+                Start::Resume
+            };
             let bytes = 4 * table.len() as u64;
             let slot = builder.add_table(table);
             for (first, count, ms) in runs {
@@ -272,8 +304,14 @@ impl Walk<'_> {
     fn tensors(&self) -> impl Iterator<Item = (Rows, u64)> {
         let (key, value) = (self.key as u64, self.value as u64);
         let row = |rows: Rows, width: u64| (rows, width * rows.elem);
-        let readers = self.readers.into_iter().flat_map(move |[x, y]| [row(x, key), row(y, value)]);
-        let sources = self.sources.into_iter().flat_map(move |[a, b]| [row(a, key), row(b, value)]);
+        let readers = self
+            .readers
+            .into_iter()
+            .flat_map(move |[x, y]| [row(x, key), row(y, value)]);
+        let sources = self
+            .sources
+            .into_iter()
+            .flat_map(move |[a, b]| [row(a, key), row(b, value)]);
         readers.chain(sources).chain(self.decay_row())
     }
 
@@ -288,7 +326,13 @@ impl Walk<'_> {
         self.log_decay.map(|rows| (rows, 4 * width))
     }
 
-    fn step(&self, builder: &mut Builder, kernel: Arc<Kernel>, place: &Place<'_>, predicted_ms: f64) {
+    fn step(
+        &self,
+        builder: &mut Builder,
+        kernel: Arc<Kernel>,
+        place: &Place<'_>,
+        predicted_ms: f64,
+    ) {
         let Place { window, .. } = *place;
         let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
         let mut binds = Vec::new();
@@ -298,7 +342,9 @@ impl Walk<'_> {
             Some((tensor, row_bytes)) => {
                 let reach = Window {
                     walkers: window.walkers.clone(),
-                    tokens: window.tokens.start..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+                    tokens: window.tokens.start
+                        ..(window.tokens.end + u64::from(self.reverse))
+                            .min(self.field.tokens as u64),
                 };
                 let bytes = reach.span(&self.field, tensor.heads, row_bytes);
                 let offset = 0u64.wrapping_sub(bytes.start / elem) as u32;
@@ -320,8 +366,13 @@ impl Walk<'_> {
         let state = match place.table {
             Some((_, _, states)) => 0..states * self.field.heads as u64 * size,
             None => {
-                let slots = if place.segments > 1 { place.segments } else { self.slots(self.field.tokens) };
-                window.walkers.start * slots * size / ALIGN * ALIGN..window.walkers.end * slots * size
+                let slots = if place.segments > 1 {
+                    place.segments
+                } else {
+                    self.slots(self.field.tokens)
+                };
+                window.walkers.start * slots * size / ALIGN * ALIGN
+                    ..window.walkers.end * slots * size
             }
         };
         let state_offset = 0u64.wrapping_sub(state.start / 4) as u32;
@@ -332,7 +383,9 @@ impl Walk<'_> {
                 Some(decay) => {
                     let reach = Window {
                         walkers: window.walkers.clone(),
-                        tokens: window.tokens.start..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+                        tokens: window.tokens.start
+                            ..(window.tokens.end + u64::from(self.reverse))
+                                .min(self.field.tokens as u64),
                     };
                     let bytes = reach.span(&self.field, decay.0.heads, decay.1);
                     g_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
@@ -352,7 +405,9 @@ impl Walk<'_> {
                 let walker = 4 * place.slices * key;
                 let bytes = match place.table {
                     Some((_, _, states)) => 0..states * self.field.heads as u64 * walker,
-                    None => window.walkers.start * walker / ALIGN * ALIGN..window.walkers.end * walker,
+                    None => {
+                        window.walkers.start * walker / ALIGN * ALIGN..window.walkers.end * walker
+                    }
                 };
                 z_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
                 binds.push(bind(aid, bytes, true));
@@ -377,7 +432,11 @@ impl Walk<'_> {
             value: self.value as u32,
             segments: place.segments as u32,
             segment_tokens: place.segment_tokens as u32,
-            slots: if place.segments > 1 { place.segments } else { self.slots(self.field.tokens) } as u32,
+            slots: if place.segments > 1 {
+                place.segments
+            } else {
+                self.slots(self.field.tokens)
+            } as u32,
             slices: place.slices as u32,
             groups: place.groups as u32,
             q_offset,
@@ -389,6 +448,7 @@ impl Walk<'_> {
             state_offset,
             z_offset,
             scale: self.scale,
+            source_scale: self.source_scale,
             eps: self.eps,
         };
         builder.steps.push(Step {
@@ -446,7 +506,8 @@ pub(super) fn copy(
             bind: vec![
                 Bind {
                     slot: from,
-                    bytes: 4 * source * from_stride..4 * source * from_stride + last(count.div_ceil(repeat), from_stride),
+                    bytes: 4 * source * from_stride
+                        ..4 * source * from_stride + last(count.div_ceil(repeat), from_stride),
                     write: false,
                 },
                 Bind {
