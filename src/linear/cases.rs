@@ -34,6 +34,7 @@ struct LinearAttention {
     inputs: Vec<Array>,
     beta: Option<Array>,
     initial_state: Option<Array>,
+    initial_z: Option<Array>,
     fm_weight: Option<Array>,
     fm_bias: Option<Array>,
     cu_seqlens: Option<Vec<u32>>,
@@ -239,7 +240,18 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         }
         None => None,
     };
+    let sums = [sequences, kv_heads, features];
+    let initial_z = match case.inputs.get("initial_z") {
+        Some(_) if normalize.is_none() => {
+            return Err(case.wrong("tensor initial_z needs the parameter normalize"));
+        }
+        Some(z) => Some(f32s("initial_z", z.clone(), &sums)?),
+        None => None,
+    };
     let step = flag("step", false)?;
+    // A step updates z in place, wherever it starts.
+    let zeros = || Array::f32(&sums, &vec![0.0; sums.iter().product()]);
+    let initial_z = initial_z.or_else(|| (step && normalize.is_some()).then(zeros));
     if step && initial_state.is_none() {
         return Err(case.wrong("a step needs the tensor initial_state"));
     }
@@ -278,6 +290,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         step,
         inputs,
         initial_state,
+        initial_z,
         cu_seqlens,
         sequences,
         grad_outputs,
@@ -308,6 +321,7 @@ struct Values {
     inputs: Vec<Vec<f64>>,
     beta: Option<Vec<f64>>,
     initial_state: Option<Vec<f64>>,
+    initial_z: Option<Vec<f64>>,
     fm_weight: Option<Vec<f64>>,
     fm_bias: Option<Vec<f64>>,
 }
@@ -323,6 +337,7 @@ impl Values {
             log_decay: input(3),
             beta: self.beta.as_deref(),
             initial_state: self.initial_state.as_deref(),
+            initial_z: self.initial_z.as_deref(),
             fm_weight: self.fm_weight.as_deref(),
             fm_bias: self.fm_bias.as_deref(),
             cu_seqlens: problem.cu_seqlens.as_deref(),
@@ -337,6 +352,7 @@ impl LinearAttention {
             inputs: self.inputs.iter().map(Array::values).collect(),
             beta: optional(&self.beta),
             initial_state: optional(&self.initial_state),
+            initial_z: optional(&self.initial_z),
             fm_weight: optional(&self.fm_weight),
             fm_bias: optional(&self.fm_bias),
         }
@@ -373,8 +389,9 @@ impl LinearAttention {
 
 impl Problem for LinearAttention {
     fn inputs(&self) -> Vec<&Array> {
-        let state = self.initial_state.as_ref().filter(|_| !self.step);
-        self.inputs.iter().chain(&self.beta).chain(state).collect()
+        let states = [&self.initial_state, &self.initial_z];
+        let states = states.into_iter().flatten().filter(|_| !self.step);
+        self.inputs.iter().chain(&self.beta).chain(states).collect()
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -424,14 +441,14 @@ impl Problem for LinearAttention {
     }
 
     fn prefill(&self, output: usize) -> Option<&Array> {
-        self.initial_state
-            .as_ref()
-            .filter(|_| self.step && output == 1)
+        let states = [None, self.initial_state.as_ref(), self.initial_z.as_ref()];
+        states.get(output).copied().flatten().filter(|_| self.step)
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
         let states = States {
             initial: self.initial_state.is_some(),
+            initial_z: self.initial_z.is_some(),
             last: true,
             last_z: self.options.normalize.is_some(),
             cu_seqlens: self.cu_seqlens.as_deref(),
