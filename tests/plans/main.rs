@@ -283,7 +283,9 @@ proptest! {
                 prop_assert!(*bytes > 0 && bytes % 16 == 0);
                 let slot = Slot::Scratch(n as u8);
                 let uses: Vec<&Bind> = plan.steps.iter().flat_map(|step| &step.bind).filter(|bind| bind.slot == slot).collect();
-                prop_assert!(uses.first().is_some_and(|bind| bind.write), "{:?} is {:?}", slot, uses.first());
+                let empty = call.shape.rows() == 0 || call.shape.tokens == 0;
+                let good = uses.first().map_or(empty, |bind| bind.write);
+                prop_assert!(good, "{:?} is {:?}", slot, uses.first());
             }
         }
     }
