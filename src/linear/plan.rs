@@ -267,7 +267,7 @@ impl<'a> Call<'a> {
             state,
             scale: options.scale,
             eps: options.normalize.unwrap_or(0.0),
-            segments: 1,
+            form: if in_place { Form::Recurrent } else { options.form },
         };
         let slices = walk.slices(caps);
         if options.normalize.is_some() {
@@ -282,7 +282,7 @@ impl<'a> Call<'a> {
         }
         let label = if options.causal {
             walk.push(&mut builder, caps)?;
-            "recurrent"
+            walk.label(caps)
         } else {
             Walk {
                 readers: None,
@@ -297,7 +297,7 @@ impl<'a> Call<'a> {
                 ..walk.clone()
             }
             .push(&mut builder, caps)?;
-            "two passes"
+            format!("two passes, {}", walk.label(caps))
         };
         if let Some(last) = self.slots.last.filter(|last| *last != state) {
             copy(&mut builder, caps, state, last, count, size, [size * spread as u64, size], 1);
