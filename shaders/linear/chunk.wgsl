@@ -42,7 +42,7 @@ fn walk(here: Place, lid: u32) {
         if (READS) {
             for (var reader = 0u; reader < GROUP; reader++) {
                 let head = (here.span.head * GROUP + reader) * p.q_heads / (p.state_heads * GROUP);
-                read(here, chunk, rows_of(here.span.batch, head, p.q_heads), false, SOURCES, lid);
+                read_state(here, chunk, rows_of(here.span.batch, head, p.q_heads), false, SOURCES, lid);
                 if (SOURCES) {
                     combine(here, chunk, true, reader + 1u == GROUP, lid);
                 }
@@ -68,7 +68,7 @@ fn walk(here: Place, lid: u32) {
 }
 
 // out = (W x)^T S, and the scores of x where asked; x is a where `keys`.
-fn read(here: Place, chunk: Chunk, readers: Rows, keys: bool, scored: bool, lid: u32) {
+fn read_state(here: Place, chunk: Chunk, readers: Rows, keys: bool, scored: bool, lid: u32) {
     let tx = lid % TX;
     let first = lid / TX * O_ROWS;
     for (var i = 0u; i < O_ROWS; i++) {
@@ -160,7 +160,7 @@ fn miss(here: Place, chunk: Chunk, lid: u32) {
     let tx = lid % TX;
     let first = lid / TX * O_ROWS;
     let column = here.column + 4u * tx;
-    read(here, chunk, here.keys, true, false, lid);
+    read_state(here, chunk, here.keys, true, false, lid);
     for (var i = 0u; i < O_ROWS; i++) {
         let r = first + i;
         missed[i] = source_column(row_at(here.values, chunk, r), column, r < chunk.length && column < p.value) - out[i];
