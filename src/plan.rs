@@ -196,7 +196,10 @@ impl Plan {
                         .get(usize::from(n))
                         .is_none_or(|table| 4 * (table.len() as u64) < bytes.end)
                 {
-                    return bug(format!("{} binds past the end of table {n}", kernel.label()));
+                    return bug(format!(
+                        "{} binds past the end of table {n}",
+                        kernel.label()
+                    ));
                 }
                 if bind.write
                     && step

@@ -20,7 +20,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 40) as f32 / (1u64 << 24) as f32
     }
 
@@ -64,7 +67,13 @@ struct Call {
 }
 
 impl Call {
-    fn new(random: &mut Random, mut shape: Shape, options: Options, initial: bool, lengths: Option<&[u32]>) -> Call {
+    fn new(
+        random: &mut Random,
+        mut shape: Shape,
+        options: Options,
+        initial: bool,
+        lengths: Option<&[u32]>,
+    ) -> Call {
         let cu_seqlens = lengths.map(|lengths| {
             let mut bounds = vec![0];
             for n in lengths {
@@ -78,8 +87,16 @@ impl Call {
         }
         let sequences = lengths.map_or(shape.batch, <[u32]>::len);
         // Keys of the delta rule have unit length or less; those of the normaliser are positive.
-        let low = if options.normalize.is_some() { 0.05 } else { -1.0 };
-        let size = if options.delta { 1.0 / (shape.key as f32).sqrt() } else { 1.0 };
+        let low = if options.normalize.is_some() {
+            0.05
+        } else {
+            -1.0
+        };
+        let size = if options.delta {
+            1.0 / (shape.key as f32).sqrt()
+        } else {
+            1.0
+        };
         let per_token = shape.state_rows() * shape.tokens;
         let g = match options.decay {
             Decay::None => None,
@@ -93,7 +110,13 @@ impl Call {
             v: random.many(shape.value_len(), -1.0, 1.0),
             g,
             beta: options.delta.then(|| random.many(per_token, 0.0, 1.8)),
-            state: initial.then(|| random.many(sequences * shape.kv_heads * shape.key * shape.value, -1.0, 1.0)),
+            state: initial.then(|| {
+                random.many(
+                    sequences * shape.kv_heads * shape.key * shape.value,
+                    -1.0,
+                    1.0,
+                )
+            }),
             cu_seqlens,
             shape,
             options,
@@ -127,15 +150,37 @@ impl Call {
 
     /// Outputs, final states and final z by the plan for a device, run on this one.
     fn run(&self, caps: &Caps, form: Form) -> Option<(String, [Vec<f32>; 3])> {
-        let plan = match plan::forward(&self.shape, &Options { form, ..self.options }, self.states(), caps) {
-            Err(subquad::Error::Unsupported { .. }) if self.options.delta && matches!(form, Form::Segments(_)) => return None,
+        let plan = match plan::forward(
+            &self.shape,
+            &Options {
+                form,
+                ..self.options
+            },
+            self.states(),
+            caps,
+        ) {
+            Err(subquad::Error::Unsupported { .. })
+                if self.options.delta && matches!(form, Form::Segments(_)) =>
+            {
+                return None;
+            }
             plan => plan.unwrap(),
         };
         let gpu = gpu();
         let up = |x: &Vec<f32>| gpu.upload(x).unwrap();
-        let inputs = [Some(&self.q), Some(&self.k), Some(&self.v), self.g.as_ref(), self.beta.as_ref(), self.state.as_ref()];
+        let inputs = [
+            Some(&self.q),
+            Some(&self.k),
+            Some(&self.v),
+            self.g.as_ref(),
+            self.beta.as_ref(),
+            self.state.as_ref(),
+        ];
         let inputs: Vec<_> = inputs.into_iter().flatten().map(up).collect();
-        let sequences = self.cu_seqlens.as_ref().map_or(self.shape.batch, |bounds| bounds.len() - 1);
+        let sequences = self
+            .cu_seqlens
+            .as_ref()
+            .map_or(self.shape.batch, |bounds| bounds.len() - 1);
         let z = sequences * self.shape.kv_heads * self.shape.key;
         let mut lengths = vec![self.shape.output_len(), z * self.shape.value];
         if self.options.normalize.is_some() {
@@ -148,7 +193,11 @@ impl Call {
         pass.run(&plan, &views, &mut written).unwrap();
         pass.submit().unwrap();
         let mut down = outputs.iter().map(|x| x.download().unwrap());
-        let results = [down.next().unwrap(), down.next().unwrap(), down.next().unwrap_or_default()];
+        let results = [
+            down.next().unwrap(),
+            down.next().unwrap(),
+            down.next().unwrap_or_default(),
+        ];
         Some((plan.label, results))
     }
 
@@ -163,12 +212,17 @@ impl Call {
         let mut misses = Vec::new();
         for form in forms {
             for caps in [&floor, gpu().caps()] {
-                let Some((label, results)) = self.run(caps, *form) else { continue };
+                let Some((label, results)) = self.run(caps, *form) else {
+                    continue;
+                };
                 let expected = [&reference.o, &reference.final_state, &reference.final_z];
                 for ((name, x), y) in ["o", "state", "z"].into_iter().zip(&results).zip(expected) {
                     let ratio = ratio(x, y);
                     if ratio.is_nan() || ratio > bound {
-                        misses.push(format!("{name} {ratio:e} {label} on {}: {:?} {:?} {:?}", caps.name, self.shape, self.options, self.cu_seqlens));
+                        misses.push(format!(
+                            "{name} {ratio:e} {label} on {}: {:?} {:?} {:?}",
+                            caps.name, self.shape, self.options, self.cu_seqlens
+                        ));
                     }
                 }
             }
@@ -179,7 +233,11 @@ impl Call {
 
 fn ratio(x: &[f32], y: &[f64]) -> f64 {
     assert_eq!(x.len(), y.len());
-    let error: f64 = x.iter().zip(y).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
+    let error: f64 = x
+        .iter()
+        .zip(y)
+        .map(|(x, y)| (f64::from(*x) - y).powi(2))
+        .sum();
     let norm: f64 = y.iter().map(|y| y * y).sum();
     error.sqrt() / (norm.sqrt() + 1e-12 * (y.len() as f64).sqrt().max(1.0))
 }
@@ -193,12 +251,14 @@ fn options(decay: Decay) -> Options {
 }
 
 const FORMS: [Form; 3] = [Form::Fused, Form::Segments(2), Form::Segments(7)];
+const ALL: [usize; 7] = [1, 15, 64, 65, 130, 200, 257];
+const SOME: [usize; 2] = [1, 257];
 
 /// Random shapes for these options, in batches and packed.
-fn hold(seed: u64, options: Options, forms: &[Form]) {
+fn hold(seed: u64, options: Options, tokens: &[usize]) {
     let mut random = Random(seed);
     let mut misses = Vec::new();
-    for tokens in [1, 15, 64, 65, 130, 200, 257] {
+    for &tokens in tokens {
         for packed in [false, true] {
             let kv_heads = 1 + random.below(2);
             let shape = Shape {
@@ -214,7 +274,7 @@ fn hold(seed: u64, options: Options, forms: &[Form]) {
             let lengths = [0, 1, tokens as u32, 0, 70];
             let lengths = packed.then_some(lengths.as_slice());
             let initial = random.below(2) == 0;
-            misses.extend(Call::new(&mut random, shape, options, initial, lengths).misses(forms));
+            misses.extend(Call::new(&mut random, shape, options, initial, lengths).misses(&FORMS));
         }
     }
     assert!(misses.is_empty(), "{}", misses.join("\n"));
@@ -222,44 +282,54 @@ fn hold(seed: u64, options: Options, forms: &[Form]) {
 
 #[test]
 fn without_decay() {
-    hold(1, options(Decay::None), &FORMS);
+    hold(1, options(Decay::None), &ALL);
 }
 
 #[test]
 fn decay_of_heads() {
-    hold(2, options(Decay::Head), &FORMS);
+    hold(2, options(Decay::Head), &ALL);
 }
 
 #[test]
 fn decay_of_tokens() {
-    hold(3, options(Decay::Token), &FORMS);
+    hold(3, options(Decay::Token), &ALL);
 }
 
 #[test]
 fn decay_of_channels() {
-    hold(4, options(Decay::Channel), &FORMS);
+    hold(4, options(Decay::Channel), &ALL);
 }
 
 #[test]
 fn normalized() {
-    for (n, decay) in [Decay::None, Decay::Head, Decay::Token, Decay::Channel].into_iter().enumerate() {
+    for (n, decay) in [Decay::None, Decay::Head, Decay::Token, Decay::Channel]
+        .into_iter()
+        .enumerate()
+    {
         let options = Options {
             normalize: Some(1e-3),
-            feature_map: if n == 1 { FeatureMap::Elu1 } else { FeatureMap::Identity },
+            feature_map: if n == 1 {
+                FeatureMap::Elu1
+            } else {
+                FeatureMap::Identity
+            },
             ..options(decay)
         };
-        hold(5 + n as u64, options, &FORMS);
+        hold(5 + n as u64, options, &SOME);
     }
 }
 
 #[test]
 fn delta_rule() {
-    for (n, decay) in [Decay::None, Decay::Head, Decay::Token, Decay::Channel].into_iter().enumerate() {
+    for (n, decay) in [Decay::None, Decay::Head, Decay::Token, Decay::Channel]
+        .into_iter()
+        .enumerate()
+    {
         let options = Options {
             delta: true,
             ..options(decay)
         };
-        hold(10 + n as u64, options, &FORMS);
+        hold(10 + n as u64, options, &SOME);
     }
 }
 
@@ -271,6 +341,6 @@ fn not_causal() {
             normalize,
             ..options(Decay::None)
         };
-        hold(15, options, &FORMS);
+        hold(15, options, &SOME);
     }
 }

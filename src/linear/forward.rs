@@ -45,7 +45,12 @@ impl<'a, T: Elem> Inputs<'a, T> {
     }
 
     /// The views of a plan's inputs, in its order.
-    pub(super) fn views(&self, op: &'static str, shape: &Shape, options: &Options) -> Result<Vec<View<'a>>> {
+    pub(super) fn views(
+        &self,
+        op: &'static str,
+        shape: &Shape,
+        options: &Options,
+    ) -> Result<Vec<View<'a>>> {
         if T::DTYPE != shape.dtype {
             let expected = format!("the type of the tensors, {}", T::DTYPE.name());
             return Err(Error::Argument {
@@ -68,7 +73,9 @@ impl<'a, T: Elem> Inputs<'a, T> {
             Decay::Channel => Some(per_token * features),
         };
         let mut views = vec![self.q.view(), self.k.view(), self.v.view()];
-        let mut with = |what: &str, given: Option<&'a Tensor<f32>>, expected: Option<usize>| match (given, expected) {
+        let mut with = |what: &str, given: Option<&'a Tensor<f32>>, expected: Option<usize>| match (
+            given, expected,
+        ) {
             (Some(tensor), Some(expected)) => {
                 length(op, what, tensor.len(), expected)?;
                 views.push(tensor.view());
@@ -91,7 +98,11 @@ impl<'a, T: Elem> Inputs<'a, T> {
         with("beta", self.beta, options.delta.then_some(per_token))?;
         let z = sequences * shape.kv_heads * features;
         let given = |tensor: Option<&Tensor<f32>>, len: usize| tensor.map(|_| len);
-        with("initial_state", self.initial_state, given(self.initial_state, z * shape.value))?;
+        with(
+            "initial_state",
+            self.initial_state,
+            given(self.initial_state, z * shape.value),
+        )?;
         let normalized = given(self.initial_z, z).filter(|_| options.normalize.is_some());
         with("initial_z", self.initial_z, normalized)?;
         Ok(views)
@@ -277,7 +288,11 @@ pub fn record_step<T: Elem>(
         ("cu_seqlens", inputs.cu_seqlens.is_some()),
     ] {
         if given {
-            return refuse(what, "absent from a step, which updates its own state", "a value");
+            return refuse(
+                what,
+                "absent from a step, which updates its own state",
+                "a value",
+            );
         }
     }
     let plan = plan::step(shape, options, pass.caps())?;

@@ -287,7 +287,10 @@ pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> 
     let parts = [part!("linear/recurrent.wgsl"), rows];
     Arc::new(Kernel {
         name: "linear/recurrent",
-        parts: parts.into_iter().chain(variant.parts(variant.rule_part(false))).collect(),
+        parts: parts
+            .into_iter()
+            .chain(variant.parts(variant.rule_part(false)))
+            .collect(),
         spec: variant.spec(tile.spec().with("KEY_VECS", key_vecs)),
         needs: Needs {
             subgroup: tile.subgroup,
@@ -315,7 +318,11 @@ pub(super) fn chunk(tile: &ChunkTile, variant: &Variant, totals: bool) -> Arc<Ke
     } else {
         part!("linear/totals_none.wgsl")
     };
-    let parts = [part!("linear/chunk.wgsl"), part!("linear/state_tile.wgsl"), totals];
+    let parts = [
+        part!("linear/chunk.wgsl"),
+        part!("linear/state_tile.wgsl"),
+        totals,
+    ];
     Arc::new(Kernel {
         name: "linear/chunk",
         parts: parts
@@ -358,7 +365,12 @@ pub(super) fn delta_prepare(tile: &ChunkTile, variant: &Variant) -> Arc<Kernel> 
 }
 
 /// States at the start of every segment from what each adds.
-pub(super) fn state_scan(vectors: bool, fading: Fading, start: Start, reverse: bool) -> Arc<Kernel> {
+pub(super) fn state_scan(
+    vectors: bool,
+    fading: Fading,
+    start: Start,
+    reverse: bool,
+) -> Arc<Kernel> {
     let access = Access {
         dtype: Dtype::F32,
         native: true,

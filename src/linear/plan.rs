@@ -211,8 +211,16 @@ impl<'a> Call<'a> {
         // The state that is walked: the caller's where there is one and it need not be spread.
         let own = self.slots.last.filter(|_| spread == 1);
         let state = own.unwrap_or_else(|| builder.add_scratch(4 * walkers * size));
-        let before = if in_place { self.slots.last } else { self.slots.initial };
-        let before_z = if in_place { self.slots.last_z } else { self.slots.initial_z };
+        let before = if in_place {
+            self.slots.last
+        } else {
+            self.slots.initial
+        };
+        let before_z = if in_place {
+            self.slots.last_z
+        } else {
+            self.slots.initial_z
+        };
         let start = if before.is_some() || before_z.is_some() {
             Start::Resume
         } else {
@@ -220,8 +228,19 @@ impl<'a> Call<'a> {
         };
         let count = walkers / spread as u64;
         match before {
-            Some(before) if before != state => copy(&mut builder, caps, before, state, walkers, size, [size; 2], spread as u64),
-            None if start == Start::Resume || shape.tokens == 0 => fill(&mut builder, caps, state, walkers * size),
+            Some(before) if before != state => copy(
+                &mut builder,
+                caps,
+                before,
+                state,
+                walkers,
+                size,
+                [size; 2],
+                spread as u64,
+            ),
+            None if start == Start::Resume || shape.tokens == 0 => {
+                fill(&mut builder, caps, state, walkers * size)
+            }
             _ => {}
         }
         let packs = !self.access.vectors && shape.dtype != Dtype::F32;
@@ -267,7 +286,11 @@ impl<'a> Call<'a> {
             state,
             scale: options.scale,
             eps: options.normalize.unwrap_or(0.0),
-            form: if in_place { Form::Recurrent } else { options.form },
+            form: if in_place {
+                Form::Recurrent
+            } else {
+                options.form
+            },
         };
         let slices = walk.slices(caps);
         if options.normalize.is_some() {
@@ -275,8 +298,19 @@ impl<'a> Call<'a> {
             walk.aid = Some(z);
             let repeat = spread as u64 * slices;
             match before_z {
-                Some(before) => copy(&mut builder, caps, before, z, count * repeat, key, [key; 2], repeat),
-                None if start == Start::Resume || shape.tokens == 0 => fill(&mut builder, caps, z, count * repeat * key),
+                Some(before) => copy(
+                    &mut builder,
+                    caps,
+                    before,
+                    z,
+                    count * repeat,
+                    key,
+                    [key; 2],
+                    repeat,
+                ),
+                None if start == Start::Resume || shape.tokens == 0 => {
+                    fill(&mut builder, caps, z, count * repeat * key)
+                }
                 None => {}
             }
         }
@@ -300,7 +334,16 @@ impl<'a> Call<'a> {
             format!("two passes, {}", walk.label(caps))
         };
         if let Some(last) = self.slots.last.filter(|last| *last != state) {
-            copy(&mut builder, caps, state, last, count, size, [size * spread as u64, size], 1);
+            copy(
+                &mut builder,
+                caps,
+                state,
+                last,
+                count,
+                size,
+                [size * spread as u64, size],
+                1,
+            );
         }
         if let (Some(last), Some(z)) = (self.slots.last_z, walk.aid) {
             let stride = key * spread as u64 * slices;
@@ -309,7 +352,10 @@ impl<'a> Call<'a> {
         if packs {
             self.pack(&mut builder, o.slot);
         }
-        let label = format!("{label}{}", if self.access.vectors { "" } else { ", scalar" });
+        let label = format!(
+            "{label}{}",
+            if self.access.vectors { "" } else { ", scalar" }
+        );
         let plan = builder.plan(OP, label, self.work());
         plan.check(caps)?;
         Ok(plan)
@@ -373,7 +419,8 @@ impl<'a> Call<'a> {
         let products = if options.delta { 6 } else { 4 };
         let per_token = products * shape.key * shape.value + 64 * (shape.key + shape.value);
         let state_len = self.sequences * shape.kv_heads * shape.key * shape.value;
-        let states = usize::from(self.slots.initial.is_some()) + usize::from(self.slots.last.is_some());
+        let states =
+            usize::from(self.slots.initial.is_some()) + usize::from(self.slots.last.is_some());
         let per_row = shape.state_rows() * shape.tokens;
         let decays = match options.decay {
             Decay::None => 0,

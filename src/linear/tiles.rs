@@ -23,7 +23,13 @@ pub struct ChunkTile {
 impl ChunkTile {
     /// The tile for these widths: the widest column tile that keeps the state at 32 registers an invocation, and the longest
     /// chunk whose scores fit the workgroup memory; 16 tokens where rows or columns fade by themselves.
-    pub(super) fn choose(key: usize, value: usize, fading: Fading, normalized: bool, caps: &Caps) -> ChunkTile {
+    pub(super) fn choose(
+        key: usize,
+        value: usize,
+        fading: Fading,
+        normalized: bool,
+        caps: &Caps,
+    ) -> ChunkTile {
         let channels = matches!(fading, Fading::Rows | Fading::Columns);
         let chunk = match caps.workgroup_bytes >= 32 << 10 {
             _ if channels => 16,
@@ -85,7 +91,11 @@ impl ChunkTile {
     }
 
     fn row_vecs(&self) -> u32 {
-        if self.fading == Fading::Rows { self.key_pad / 4 } else { 1 }
+        if self.fading == Fading::Rows {
+            self.key_pad / 4
+        } else {
+            1
+        }
     }
 
     fn arena(&self) -> u32 {
@@ -121,9 +131,14 @@ impl ChunkTile {
         let per_slab = 3 + self.chunk / 64 + self.chunk + s_rows + 4 * (6 + a_rows + o_rows);
         let read = self.key_pad / 16 * per_slab + a_rows * (5 + 4 * quads) + o_rows * (3 + quads);
         let staged = self.token_slab * self.key_pad / 1024 + 2;
-        let token_slab = 4 + staged * (1 + quads.max(16)) + o_rows + self.token_slab * (2 + o_rows + 2 * s_rows);
+        let token_slab =
+            4 + staged * (1 + quads.max(16)) + o_rows + self.token_slab * (2 + o_rows + 2 * s_rows);
         let combined = self.chunk / self.token_slab * token_slab;
-        let misses = if delta { read + combined + self.chunk * self.chunk / 256 } else { 0 };
+        let misses = if delta {
+            read + combined + self.chunk * self.chunk / 256
+        } else {
+            0
+        };
         misses + group * (read + combined + 6 * o_rows) + 8 * s_rows + 3 * self.chunk + quads
     }
 
@@ -197,8 +212,13 @@ impl RecurrentTile {
                 let tokens = block(4);
                 let rows = (key as u32).div_ceil(4);
                 // Outputs of each set of lanes, and the normaliser's sum of keys beside them.
-                let room = (16u32 << 10).saturating_sub(16 * rows + 256) / (20 * group * tokens * lanes);
-                let shared = rows.next_power_of_two().min(256 / lanes).min(16).min(room.max(1));
+                let room =
+                    (16u32 << 10).saturating_sub(16 * rows + 256) / (20 * group * tokens * lanes);
+                let shared = rows
+                    .next_power_of_two()
+                    .min(256 / lanes)
+                    .min(16)
+                    .min(room.max(1));
                 RecurrentTile {
                     tokens,
                     lanes,
@@ -228,7 +248,9 @@ impl RecurrentTile {
         let rows = (key as u32).div_ceil(4).div_ceil(self.row_groups);
         let scored = tokens * (1 + held);
         let passes = if delta { 2 } else { 1 };
-        let per_row = 1 + passes * (2 * held + 3 * scored + 2 * tokens + 16) + group * (1 + 2 * held + 2 * scored + tokens);
+        let per_row = 1
+            + passes * (2 * held + 3 * scored + 2 * tokens + 16)
+            + group * (1 + 2 * held + 2 * scored + tokens);
         let per_block = 4
             + 4 * held
             + 6 * tokens
@@ -237,7 +259,10 @@ impl RecurrentTile {
             + tokens * (2 + held + tokens)
             + readers * (6 + self.row_groups);
         // The sum of keys is shared by all invocations.
-        let sums = (key as u32).div_ceil(4).div_ceil(self.lanes * self.row_groups) * (1 + tokens);
+        let sums = (key as u32)
+            .div_ceil(4)
+            .div_ceil(self.lanes * self.row_groups)
+            * (1 + tokens);
         rows * per_row + per_block + sums
     }
 

@@ -9,7 +9,10 @@ use bytemuck::bytes_of;
 
 use super::{
     FeatureMap, Form, Layout,
-    kernels::{self, Access, CopyParams, Fading, FillParams, Rule, Start, StateScanParams, Variant, WalkParams},
+    kernels::{
+        self, Access, CopyParams, Fading, FillParams, Rule, Start, StateScanParams, Variant,
+        WalkParams,
+    },
     tiles::{ChunkTile, RecurrentTile},
     window::{ALIGN, Cut, Field, GRAIN, STEP_MS, Window, segments},
 };
@@ -126,13 +129,18 @@ impl Walk<'_> {
             _ => 4,
         };
         let readers = self.group() as usize;
-        ((products + 2 * (readers - 1)) * self.key * self.value + 64 * readers * (self.key + self.value))
-            as f64
+        ((products + 2 * (readers - 1)) * self.key * self.value
+            + 64 * readers * (self.key + self.value)) as f64
     }
 
     fn tile(&self, caps: &Caps) -> Tile {
         let longest = match self.packed {
-            Some(packed) => packed.sequences.iter().map(|tokens| tokens.len()).max().unwrap_or(0),
+            Some(packed) => packed
+                .sequences
+                .iter()
+                .map(|tokens| tokens.len())
+                .max()
+                .unwrap_or(0),
             None => self.field.tokens,
         };
         let serial = caps.class == Class::Cpu || longest < 32;
@@ -141,11 +149,24 @@ impl Walk<'_> {
             Form::Auto if !serial => {}
             _ => {
                 let (tokens, group) = (self.field.tokens, self.group());
-                return Tile::Recurrent(RecurrentTile::choose(tokens, self.key, self.value, group, self.delta(), caps));
+                return Tile::Recurrent(RecurrentTile::choose(
+                    tokens,
+                    self.key,
+                    self.value,
+                    group,
+                    self.delta(),
+                    caps,
+                ));
             }
         }
         let normalized = self.rule == Rule::Normalized;
-        Tile::Chunk(ChunkTile::choose(self.key, self.value, self.fading, normalized, caps))
+        Tile::Chunk(ChunkTile::choose(
+            self.key,
+            self.value,
+            self.fading,
+            normalized,
+            caps,
+        ))
     }
 
     /// Workgroups that share a walker's columns.
@@ -157,7 +178,10 @@ impl Walk<'_> {
     fn most_tokens(&self, tile: &Tile, caps: &Caps) -> u64 {
         let (iterations, tokens) = match tile {
             Tile::Chunk(tile) => (tile.iterations(self.group(), self.delta()), tile.chunk),
-            Tile::Recurrent(tile) => (tile.iterations(self.key, self.group(), self.delta()), tile.tokens),
+            Tile::Recurrent(tile) => (
+                tile.iterations(self.key, self.group(), self.delta()),
+                tile.tokens,
+            ),
         };
         let blocks = caps.loop_iterations / u64::from(iterations.max(1));
         (blocks.saturating_mul(tokens.into()) / GRAIN * GRAIN).max(GRAIN)
@@ -179,7 +203,12 @@ impl Walk<'_> {
             _ => 1,
         };
         // `state_scan` loops over them.
-        segments(self.field.tokens as u64, wanted.min(caps.loop_iterations / 16)).0.max(1)
+        segments(
+            self.field.tokens as u64,
+            wanted.min(caps.loop_iterations / 16),
+        )
+        .0
+        .max(1)
     }
 
     /// What the walk's form is called.
@@ -199,7 +228,9 @@ impl Walk<'_> {
         if self.delta() && matches!(self.form, Form::Segments(_)) {
             return Err(Error::Unsupported {
                 op: super::plan::OP,
-                what: "segments of the delta rule: what a segment adds depends on the state before it".into(),
+                what:
+                    "segments of the delta rule: what a segment adds depends on the state before it"
+                        .into(),
             });
         }
         if self.field.tokens == 0 {
@@ -224,7 +255,14 @@ impl Walk<'_> {
         match tile {
             Tile::Chunk(tile) if self.delta() => {
                 let heads = self.field.heads;
-                Some((Rows { slot, heads, elem: 4 }, 4 * u64::from(tile.chunk)))
+                Some((
+                    Rows {
+                        slot,
+                        heads,
+                        elem: 4,
+                    },
+                    4 * u64::from(tile.chunk),
+                ))
             }
             _ => None,
         }
@@ -241,7 +279,11 @@ impl Walk<'_> {
         let cut = Cut {
             field: &self.field,
             caps,
-            tensors: self.tensors().chain(solved).map(|(rows, bytes)| (rows.heads, bytes)).collect(),
+            tensors: self
+                .tensors()
+                .chain(solved)
+                .map(|(rows, bytes)| (rows.heads, bytes))
+                .collect(),
             state_bytes: self.state_bytes(),
             slots: self.slots(self.field.tokens),
             segments: wanted,
@@ -255,7 +297,10 @@ impl Walk<'_> {
         }
         let apart = wanted > 1 && self.sources.is_some();
         let scratch = if apart {
-            let most = windows.iter().map(|window| window.walkers_len() * segments(window.tokens_len(), wanted).0).max();
+            let most = windows
+                .iter()
+                .map(|window| window.walkers_len() * segments(window.tokens_len(), wanted).0)
+                .max();
             Some(self.add_segments(builder, slices, most.unwrap_or(0)))
         } else {
             None
@@ -297,10 +342,22 @@ impl Walk<'_> {
     }
 
     /// One pass, after the delta rule's systems where there are such.
-    fn in_order(&self, builder: &mut Builder, tile: &Tile, start: Start, mut place: Place<'_>, solved: Option<(Slot, u64)>, ms: f64) {
+    fn in_order(
+        &self,
+        builder: &mut Builder,
+        tile: &Tile,
+        start: Start,
+        mut place: Place<'_>,
+        solved: Option<(Slot, u64)>,
+        ms: f64,
+    ) {
         if let (Some((slot, row_bytes)), Tile::Chunk(tile)) = (solved, tile) {
             let span = place.window.span(&self.field, self.field.heads, row_bytes);
-            let rows = (slot, 0..span.end - span.start, 0u64.wrapping_sub(span.start / 4) as u32);
+            let rows = (
+                slot,
+                0..span.end - span.start,
+                0u64.wrapping_sub(span.start / 4) as u32,
+            );
             let chunks = place.longest(tile.chunk);
             let prepare = Place {
                 slices: chunks,
@@ -313,7 +370,12 @@ impl Walk<'_> {
                 rule: Rule::Delta,
                 ..self.clone()
             };
-            plain.step(builder, kernels::delta_prepare(tile, &self.variant(start)), &prepare, ms);
+            plain.step(
+                builder,
+                kernels::delta_prepare(tile, &self.variant(start)),
+                &prepare,
+                ms,
+            );
             place.solved = Some(rows);
         }
         self.step(builder, self.kernel(tile, start, false), &place, ms);
@@ -324,7 +386,8 @@ impl Walk<'_> {
         let width = self.totals_width();
         Segments {
             states: builder.add_scratch(count * self.state_bytes()),
-            z: (self.rule == Rule::Normalized).then(|| builder.add_scratch(4 * count * slices * self.key as u64)),
+            z: (self.rule == Rule::Normalized)
+                .then(|| builder.add_scratch(4 * count * slices * self.key as u64)),
             totals: (width > 0).then(|| builder.add_scratch(4 * count * width)),
         }
     }
@@ -341,7 +404,16 @@ impl Walk<'_> {
 
     /// What each segment adds, then the states between them, then every segment from its own.
     #[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
-    fn in_segments(&self, builder: &mut Builder, caps: &Caps, tile: &Tile, start: Start, place: &Place<'_>, scratch: Segments, ms: f64) {
+    fn in_segments(
+        &self,
+        builder: &mut Builder,
+        caps: &Caps,
+        tile: &Tile,
+        start: Start,
+        place: &Place<'_>,
+        scratch: Segments,
+        ms: f64,
+    ) {
         let count = place.window.walkers_len() * place.segments;
         let apart = Walk {
             state: scratch.states,
@@ -362,13 +434,40 @@ impl Walk<'_> {
             third: totals.clone(),
             ..place.clone()
         };
-        adds.step(builder, adds.kernel(tile, Start::Zero, totals.is_some()), &first, ms);
+        adds.step(
+            builder,
+            adds.kernel(tile, Start::Zero, totals.is_some()),
+            &first,
+            ms,
+        );
         let (key, value) = (self.key as u64, self.value as u64);
         let totals = totals.map(|(slot, bytes, _)| (slot, bytes));
-        self.scan(builder, caps, self.fading, start, place, [scratch.states, self.state], totals.clone(), [key, value]);
+        self.scan(
+            builder,
+            caps,
+            self.fading,
+            start,
+            place,
+            [scratch.states, self.state],
+            totals.clone(),
+            [key, value],
+        );
         if let (Some(from), Some(to)) = (scratch.z, self.aid) {
-            let fading = if self.fading == Fading::Rows { Fading::Columns } else { self.fading };
-            self.scan(builder, caps, fading, start, place, [from, to], totals, [place.slices, key]);
+            let fading = if self.fading == Fading::Rows {
+                Fading::Columns
+            } else {
+                self.fading
+            };
+            self.scan(
+                builder,
+                caps,
+                fading,
+                start,
+                place,
+                [from, to],
+                totals,
+                [place.slices, key],
+            );
         }
         if self.readers.is_some() {
             let last = Place {
@@ -391,7 +490,9 @@ impl Walk<'_> {
         totals: Option<(Slot, Range<u64>)>,
         [rows, columns]: [u64; 2],
     ) {
-        let Place { window, segments, .. } = *place;
+        let Place {
+            window, segments, ..
+        } = *place;
         let walkers = window.walkers_len();
         let size = 4 * rows * columns;
         let bytes = window.walkers.start * size / ALIGN * ALIGN..window.walkers.end * size;
@@ -408,7 +509,12 @@ impl Walk<'_> {
         binds.extend(totals.map(|(slot, bytes)| bind(slot, bytes, false)));
         binds.push(bind(state, bytes, true));
         builder.steps.push(Step {
-            kernel: kernels::state_scan(columns.is_multiple_of(4) && self.access.vectors, fading, start, self.reverse),
+            kernel: kernels::state_scan(
+                columns.is_multiple_of(4) && self.access.vectors,
+                fading,
+                start,
+                self.reverse,
+            ),
             bind: binds,
             params: bytes_of(&params).to_vec(),
             groups: params.groups.into(),
@@ -417,7 +523,13 @@ impl Walk<'_> {
     }
 
     /// Every sequence's pieces in rounds: all first pieces, all second ones, and so on.
-    fn push_packed(&self, builder: &mut Builder, caps: &Caps, tile: &Tile, packed: &Packed) -> Result<()> {
+    fn push_packed(
+        &self,
+        builder: &mut Builder,
+        caps: &Caps,
+        tile: &Tile,
+        packed: &Packed,
+    ) -> Result<()> {
         let heads = self.field.heads as u64;
         if heads == 0 {
             return Ok(());
@@ -426,7 +538,11 @@ impl Walk<'_> {
         let token_ms = heads as f64 * self.flops() / (caps.gflops * 1e6);
         let in_time = ((STEP_MS / token_ms) as u64 / GRAIN * GRAIN).max(GRAIN);
         let length = self.most_tokens(tile, caps).min(in_time);
-        let longest = packed.sequences.iter().map(|tokens| tokens.len() as u64).max();
+        let longest = packed
+            .sequences
+            .iter()
+            .map(|tokens| tokens.len() as u64)
+            .max();
         let rounds = longest.unwrap_or(0).div_ceil(length).max(1);
         let whole = Window {
             walkers: 0..heads,
@@ -444,10 +560,21 @@ impl Walk<'_> {
                 let slots = self.slots(tokens.len());
                 let count = (tokens.len() as u64).div_ceil(length).max(1);
                 if round < count {
-                    let piece = if self.reverse { count - 1 - round } else { round };
+                    let piece = if self.reverse {
+                        count - 1 - round
+                    } else {
+                        round
+                    };
                     let begin = tokens.start as u64 + piece * length;
                     let end = (begin + length).min(tokens.end as u64);
-                    let row = [begin, end, tokens.start as u64, tokens.end as u64, base, slots];
+                    let row = [
+                        begin,
+                        end,
+                        tokens.start as u64,
+                        tokens.end as u64,
+                        base,
+                        slots,
+                    ];
                     let item = (table.len() / 6) as u64;
                     table.extend(row.map(|n| n as u32));
                     let ms = (end - begin) as f64 * token_ms;
@@ -461,7 +588,11 @@ impl Walk<'_> {
                 }
                 base += slots;
             }
-            let start = if round == 0 { self.start } else { Start::Resume };
+            let start = if round == 0 {
+                self.start
+            } else {
+                Start::Resume
+            };
             let bytes = 4 * table.len() as u64;
             let slot = builder.add_table(table);
             for (first, count, ms) in runs {
@@ -487,8 +618,14 @@ impl Walk<'_> {
     fn tensors(&self) -> impl Iterator<Item = (Rows, u64)> {
         let (key, value) = (self.key as u64, self.value as u64);
         let row = |rows: Rows, width: u64| (rows, width * rows.elem);
-        let readers = self.readers.into_iter().flat_map(move |[x, y]| [row(x, key), row(y, value)]);
-        let sources = self.sources.into_iter().flat_map(move |[a, b]| [row(a, key), row(b, value)]);
+        let readers = self
+            .readers
+            .into_iter()
+            .flat_map(move |[x, y]| [row(x, key), row(y, value)]);
+        let sources = self
+            .sources
+            .into_iter()
+            .flat_map(move |[a, b]| [row(a, key), row(b, value)]);
         readers.chain(sources).chain(self.decay_row())
     }
 
@@ -503,7 +640,13 @@ impl Walk<'_> {
         self.log_decay.map(|rows| (rows, 4 * width))
     }
 
-    fn step(&self, builder: &mut Builder, kernel: Arc<Kernel>, place: &Place<'_>, predicted_ms: f64) {
+    fn step(
+        &self,
+        builder: &mut Builder,
+        kernel: Arc<Kernel>,
+        place: &Place<'_>,
+        predicted_ms: f64,
+    ) {
         let Place { window, .. } = *place;
         let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
         let mut binds = Vec::new();
@@ -513,7 +656,9 @@ impl Walk<'_> {
             Some((tensor, row_bytes)) => {
                 let reach = Window {
                     walkers: window.walkers.clone(),
-                    tokens: window.tokens.start..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+                    tokens: window.tokens.start
+                        ..(window.tokens.end + u64::from(self.reverse))
+                            .min(self.field.tokens as u64),
                 };
                 let bytes = reach.span(&self.field, tensor.heads, row_bytes);
                 let offset = 0u64.wrapping_sub(bytes.start / elem) as u32;
@@ -536,14 +681,24 @@ impl Walk<'_> {
             binds.push(bind(slot, bytes, true));
         }
         let size = self.state_bytes();
-        let slots = if place.apart { place.segments } else { self.slots(self.field.tokens) };
+        let slots = if place.apart {
+            place.segments
+        } else {
+            self.slots(self.field.tokens)
+        };
         // The bytes of what every walker has so much of, and the offset for indices counted from walker 0.
         let of_walkers = |size: u64| {
-            let (first, end) = (window.walkers.start * slots * size, window.walkers.end * slots * size);
+            let (first, end) = (
+                window.walkers.start * slots * size,
+                window.walkers.end * slots * size,
+            );
             match place.table {
                 Some((_, _, states)) => (0..states * self.field.heads as u64 * size, 0),
                 None if place.apart => (0..end - first, 0u64.wrapping_sub(first / 4) as u32),
-                None => (first / ALIGN * ALIGN..end, 0u64.wrapping_sub(first / ALIGN * ALIGN / 4) as u32),
+                None => (
+                    first / ALIGN * ALIGN..end,
+                    0u64.wrapping_sub(first / ALIGN * ALIGN / 4) as u32,
+                ),
             }
         };
         let (state, state_offset) = of_walkers(size);
@@ -554,7 +709,9 @@ impl Walk<'_> {
                 Some(decay) => {
                     let reach = Window {
                         walkers: window.walkers.clone(),
-                        tokens: window.tokens.start..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+                        tokens: window.tokens.start
+                            ..(window.tokens.end + u64::from(self.reverse))
+                                .min(self.field.tokens as u64),
                     };
                     let bytes = reach.span(&self.field, decay.0.heads, decay.1);
                     g_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
@@ -652,7 +809,10 @@ struct Place<'a> {
 impl Place<'_> {
     /// Chunks of so many tokens in the longest segment or piece.
     fn longest(&self, chunk: u32) -> u64 {
-        self.segment_tokens.min(self.window.tokens_len()).div_ceil(chunk.into()).max(1)
+        self.segment_tokens
+            .min(self.window.tokens_len())
+            .div_ceil(chunk.into())
+            .max(1)
     }
 }
 
@@ -689,7 +849,8 @@ pub(super) fn copy(
             bind: vec![
                 Bind {
                     slot: from,
-                    bytes: 4 * source * from_stride..4 * source * from_stride + last(count.div_ceil(repeat), from_stride),
+                    bytes: 4 * source * from_stride
+                        ..4 * source * from_stride + last(count.div_ceil(repeat), from_stride),
                     write: false,
                 },
                 Bind {

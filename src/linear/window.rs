@@ -134,15 +134,14 @@ impl Cut<'_> {
             .unwrap_or(0);
         let kept = window.walkers_len() * self.slots;
         let states = walks.max(kept) * self.state_bytes + ALIGN;
-        let groups = (walks * self.slices)
-            .max(window.walkers_len() * (self.state_bytes / 4).div_ceil(64));
+        let groups =
+            (walks * self.slices).max(window.walkers_len() * (self.state_bytes / 4).div_ceil(64));
         let tensors_fit = tensor <= caps.binding_bytes;
         let states_fit =
             states <= caps.binding_bytes && groups <= u64::from(caps.groups_per_dim).pow(2);
 
         let (walkers, tokens) = (window.walkers_len(), window.tokens_len());
-        let quick =
-            self.predicted_ms(&window) <= STEP_MS && length.min(tokens) <= self.most_tokens;
+        let quick = self.predicted_ms(&window) <= STEP_MS && length.min(tokens) <= self.most_tokens;
         if tensors_fit && states_fit && (quick || (walkers == 1 && tokens <= GRAIN)) {
             windows.push(window);
             return Ok(());
