@@ -22,7 +22,9 @@ fn main() {
         .configure_from_args();
     let mut group = criterion.benchmark_group(gpu.caps().name.replace('/', "-"));
     for case in ops().iter().flat_map(|op| (op.benches)(gpu.caps().class)) {
-        let problem = (case.make)().bind().expect("bench cases bind");
+        let forward = (case.make)().bind().expect("bench cases bind");
+        let adjoint = forward.adjoint();
+        let problem = adjoint.as_deref().unwrap_or(forward.as_ref());
         let plan = problem
             .plans(gpu.caps(), false)
             .expect("bench cases have a plan")
@@ -31,7 +33,7 @@ fn main() {
         group.bench_function(
             case.name.rsplit('/').next().unwrap_or(&case.name),
             |bencher| {
-                let mut loaded = Loaded::new(&gpu, problem.as_ref()).expect("inputs upload");
+                let mut loaded = Loaded::new(&gpu, problem).expect("inputs upload");
                 let mut submit = |calls: u64| {
                     let started = Instant::now();
                     for _ in 0..calls {

@@ -35,6 +35,7 @@ struct Params {
     state_offset: u32,
     z_offset: u32,
     scale: f32,
+    source_scale: f32,
     eps: f32,
 }
 var<immediate> p: Params;

@@ -80,16 +80,9 @@ pub trait Problem: Send + Sync {
     fn reference(&self) -> Result<Vec<Reference>, Error>;
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
-    /// Gradients of the inputs by the CPU reference, where the case hands gradients to the outputs: each with the name, type
-    /// and shape of its input.
-    ///
-    /// # Errors
-    /// Those of the reference.
-    fn gradients(&self) -> Result<Vec<(Output, Vec<f64>)>, Error> {
-        Ok(Vec::new())
-    }
-    /// What the case asks for that no device computes yet.
-    fn ignored(&self) -> Option<&'static str> {
+    /// The gradients of the inputs as a problem, where the case hands gradients to the outputs: its outputs have the names of
+    /// the inputs.
+    fn adjoint(&self) -> Option<Box<dyn Problem + '_>> {
         None
     }
 }

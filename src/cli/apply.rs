@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Gpu,
-    case::{Array, Case, Failure, Loaded, Problem, judge, run_cpu},
+    case::{Array, Case, Failure, Loaded, Problem, judge, run, run_cpu},
     plan::Plan,
 };
 
@@ -75,17 +75,16 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             .map_or("no input", |array| array.dtype.name())
     );
     say!("  time        {:.3} ms", time.as_secs_f64() * 1e3);
-    if let Some(note) = problem.ignored().filter(|_| args.gpu.is_some()) {
-        say!("  note        {note}");
-    }
     let mut missed = Vec::new();
-    if args.verify && args.gpu.is_some() {
-        for ((output, array), reference) in problem
-            .outputs()
-            .iter()
-            .zip(&arrays)
-            .zip(problem.reference()?)
-        {
+    let mut named = BTreeMap::new();
+    let mut keep = |problem: &dyn Problem, arrays: Vec<Array>, prefix: &str| {
+        let references = if args.verify && args.gpu.is_some() {
+            problem.reference()?
+        } else {
+            Vec::new()
+        };
+        let outputs = problem.outputs();
+        for ((output, array), reference) in outputs.iter().zip(&arrays).zip(references) {
             let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
             say!(
                 "  error       {}: {:.2e} relative to the CPU reference, tolerance {:.0e}",
@@ -97,18 +96,20 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
                 missed.push(output.name);
             }
         }
-    }
-    let mut named: BTreeMap<_, _> = problem
-        .outputs()
-        .iter()
-        .zip(arrays)
-        .map(|(output, array)| (format!("out.{}", output.name), array))
-        .collect();
-    if args.gpu.is_none() {
-        for (output, values) in problem.gradients()? {
-            let array = Array::rounded(output.dtype, &output.shape, &values);
-            named.insert(format!("grad.{}", output.name), array);
-        }
+        let arrays = outputs.iter().zip(arrays);
+        named.extend(arrays.map(|(output, array)| (format!("{prefix}.{}", output.name), array)));
+        Ok::<(), Failure>(())
+    };
+    keep(problem, arrays, "out")?;
+    if let Some(adjoint) = problem.adjoint() {
+        let arrays = match &args.gpu {
+            Some(gpu) => {
+                let plan = adjoint.plans(gpu.caps(), false)?.swap_remove(0);
+                run(gpu, adjoint.as_ref(), &plan, false)?
+            }
+            None => run_cpu(adjoint.as_ref())?,
+        };
+        keep(adjoint.as_ref(), arrays, "grad")?;
     }
     let metadata = BTreeMap::from([
         ("op".to_owned(), case.op.clone()),

@@ -1,6 +1,6 @@
 //! `subquad check`: cases against their expected values.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::Map;
 
@@ -81,99 +81,103 @@ pub fn check(args: &Check) -> Result<Tally, Failure> {
     }
 }
 
-/// Judges one case by its expected values and, on a GPU, by the CPU reference as well. `None`, and a line that says
-/// so, where no kernel computes it yet.
+/// Judges one case and its gradients by their expected values and, on a GPU, by the CPU reference as well. `None`, and a line
+/// that says so, where no kernel computes it yet.
 fn check_case(args: &Check, case: &Case, problem: &dyn Problem) -> Result<Option<bool>, Failure> {
-    let mut runs: Vec<(String, Vec<Array>)> = Vec::new();
-    match &args.gpu {
-        None => runs.push(("cpu".into(), run_cpu(problem)?)),
-        Some(gpu) => {
-            let plans = match problem.plans(gpu.caps(), !args.quick) {
-                Err(error @ Error::Unsupported { .. }) => {
-                    say!("skip  {}: {error}", case.name);
-                    return Ok(None);
-                }
-                plans => plans?,
-            };
-            for plan in plans {
-                runs.push((plan.label.clone(), run(gpu, problem, &plan, false)?));
-            }
-        }
+    let mut judged = Judged {
+        held: true,
+        labels: Vec::new(),
+        parts: Vec::new(),
+    };
+    let done = match problem.adjoint() {
+        _ if !judged.add(args, case, problem, "", &case.expected)? => false,
+        Some(adjoint) => judged.add(args, case, adjoint.as_ref(), "grad.", &case.expected_grads)?,
+        None => true,
+    };
+    if !done {
+        return Ok(None);
     }
-    let references = problem.reference()?;
-    let mut held = true;
-    let mut parts: Vec<String> = Vec::new();
-    for (n, output) in problem.outputs().iter().enumerate() {
-        let expected = case.expected.get(output.name).map(Array::values);
-        let (mut ratio, mut missed) = (0.0f64, Vec::new());
-        for (label, arrays) in &runs {
-            let Some(array) = arrays.get(n) else { continue };
-            let by_file = expected
-                .as_ref()
-                .map(|values| judge(output, array, values, None));
-            let by_reference = references
-                .get(n)
-                .map(|r| judge(output, array, &r.values, Some(&r.magnitude)));
-            for verdict in by_file.into_iter().chain(by_reference) {
-                ratio = ratio.max(verdict.ratio);
-                if !verdict.holds() && !missed.contains(label) {
-                    missed.push(label.clone());
-                }
-            }
-        }
-        held &= missed.is_empty();
-        let by = if missed.is_empty() {
-            String::new()
-        } else {
-            format!(" missed by {}", missed.join(" and "))
-        };
-        parts.push(format!(
-            "{} {ratio:.1e} (tolerance {:.0e}){by}",
-            output.name, output.ratio
-        ));
-    }
-    if args.gpu.is_none() {
-        held &= check_gradients(case, problem, &mut parts)?;
-    }
-    let labels: Vec<_> = runs.iter().map(|(label, _)| label.as_str()).collect();
-    let note = problem
-        .ignored()
-        .filter(|_| args.gpu.is_some())
-        .map_or(String::new(), |note| format!("; {note}"));
-    let word = if held { "ok  " } else { "MISS" };
+    let word = if judged.held { "ok  " } else { "MISS" };
     say!(
-        "{word}  {}: {} [{}]{note}",
+        "{word}  {}: {} [{}]",
         case.name,
-        parts.join(", "),
-        labels.join("; ")
+        judged.parts.join(", "),
+        judged.labels.join("; ")
     );
-    Ok(Some(held))
+    Ok(Some(judged.held))
 }
 
-/// Judges the gradients of the CPU reference by the case's expected ones; one that is expected and missing is a miss.
-fn check_gradients(
-    case: &Case,
-    problem: &dyn Problem,
-    parts: &mut Vec<String>,
-) -> Result<bool, Failure> {
-    let gradients = problem.gradients()?;
-    let mut held = true;
-    for (name, expected) in &case.expected_grads {
-        let Some((output, values)) = gradients.iter().find(|(output, _)| output.name == name)
-        else {
-            held = false;
-            parts.push(format!("grad.{name} missing"));
-            continue;
-        };
-        let array = Array::rounded(output.dtype, &output.shape, values);
-        let verdict = judge(output, &array, &expected.values(), None);
-        held &= verdict.holds();
-        parts.push(format!(
-            "grad.{name} {:.1e} (tolerance {:.0e}){}",
-            verdict.ratio,
-            verdict.bound,
-            if verdict.holds() { "" } else { " missed" }
-        ));
+/// What is known of a case so far.
+struct Judged {
+    held: bool,
+    labels: Vec<String>,
+    parts: Vec<String>,
+}
+
+impl Judged {
+    /// Runs a problem and judges its outputs; false, and a line that says so, where no kernel computes it yet.
+    fn add(
+        &mut self,
+        args: &Check,
+        case: &Case,
+        problem: &dyn Problem,
+        prefix: &str,
+        expected: &BTreeMap<String, Array>,
+    ) -> Result<bool, Failure> {
+        let mut runs: Vec<(String, Vec<Array>)> = Vec::new();
+        match &args.gpu {
+            None => runs.push(("cpu".into(), run_cpu(problem)?)),
+            Some(gpu) => {
+                let plans = match problem.plans(gpu.caps(), !args.quick) {
+                    Err(error @ Error::Unsupported { .. }) => {
+                        say!("skip  {}: {error}", case.name);
+                        return Ok(false);
+                    }
+                    plans => plans?,
+                };
+                for plan in plans {
+                    runs.push((plan.label.clone(), run(gpu, problem, &plan, false)?));
+                }
+            }
+        }
+        let references = problem.reference()?;
+        let outputs = problem.outputs();
+        for (n, output) in outputs.iter().enumerate() {
+            let values = expected.get(output.name).map(Array::values);
+            let (mut ratio, mut missed) = (0.0f64, Vec::new());
+            for (label, arrays) in &runs {
+                let Some(array) = arrays.get(n) else { continue };
+                let by_file = values
+                    .as_ref()
+                    .map(|values| judge(output, array, values, None));
+                let by_reference = references
+                    .get(n)
+                    .map(|r| judge(output, array, &r.values, Some(&r.magnitude)));
+                for verdict in by_file.into_iter().chain(by_reference) {
+                    ratio = ratio.max(verdict.ratio);
+                    if !verdict.holds() && !missed.contains(label) {
+                        missed.push(label.clone());
+                    }
+                }
+            }
+            self.held &= missed.is_empty();
+            let by = if missed.is_empty() {
+                String::new()
+            } else {
+                format!(" missed by {}", missed.join(" and "))
+            };
+            self.parts.push(format!(
+                "{prefix}{} {ratio:.1e} (tolerance {:.0e}){by}",
+                output.name, output.ratio
+            ));
+        }
+        for name in expected.keys() {
+            if outputs.iter().all(|output| output.name != name) {
+                self.held = false;
+                self.parts.push(format!("{prefix}{name} missing"));
+            }
+        }
+        self.labels.extend(runs.into_iter().map(|(label, _)| label));
+        Ok(true)
     }
-    Ok(held)
 }

@@ -1,7 +1,9 @@
 //! `linear_attention` as the program, the tests and the benches see it.
 
+mod adjoint;
 mod made;
 
+use adjoint::Adjoint;
 use serde_json::Value;
 
 use super::{
@@ -32,6 +34,7 @@ struct LinearAttention {
     inputs: Vec<Array>,
     beta: Option<Array>,
     initial_state: Option<Array>,
+    initial_z: Option<Array>,
     fm_weight: Option<Array>,
     fm_bias: Option<Array>,
     cu_seqlens: Option<Vec<u32>>,
@@ -237,7 +240,18 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         }
         None => None,
     };
+    let sums = [sequences, kv_heads, features];
+    let initial_z = match case.inputs.get("initial_z") {
+        Some(_) if normalize.is_none() => {
+            return Err(case.wrong("tensor initial_z needs the parameter normalize"));
+        }
+        Some(z) => Some(f32s("initial_z", z.clone(), &sums)?),
+        None => None,
+    };
     let step = flag("step", false)?;
+    // A step updates z in place, wherever it starts.
+    let zeros = || Array::f32(&sums, &vec![0.0; sums.iter().product()]);
+    let initial_z = initial_z.or_else(|| (step && normalize.is_some()).then(zeros));
     if step && initial_state.is_none() {
         return Err(case.wrong("a step needs the tensor initial_state"));
     }
@@ -276,6 +290,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         step,
         inputs,
         initial_state,
+        initial_z,
         cu_seqlens,
         sequences,
         grad_outputs,
@@ -306,6 +321,7 @@ struct Values {
     inputs: Vec<Vec<f64>>,
     beta: Option<Vec<f64>>,
     initial_state: Option<Vec<f64>>,
+    initial_z: Option<Vec<f64>>,
     fm_weight: Option<Vec<f64>>,
     fm_bias: Option<Vec<f64>>,
 }
@@ -321,6 +337,7 @@ impl Values {
             log_decay: input(3),
             beta: self.beta.as_deref(),
             initial_state: self.initial_state.as_deref(),
+            initial_z: self.initial_z.as_deref(),
             fm_weight: self.fm_weight.as_deref(),
             fm_bias: self.fm_bias.as_deref(),
             cu_seqlens: problem.cu_seqlens.as_deref(),
@@ -335,6 +352,7 @@ impl LinearAttention {
             inputs: self.inputs.iter().map(Array::values).collect(),
             beta: optional(&self.beta),
             initial_state: optional(&self.initial_state),
+            initial_z: optional(&self.initial_z),
             fm_weight: optional(&self.fm_weight),
             fm_bias: optional(&self.fm_bias),
         }
@@ -371,8 +389,9 @@ impl LinearAttention {
 
 impl Problem for LinearAttention {
     fn inputs(&self) -> Vec<&Array> {
-        let state = self.initial_state.as_ref().filter(|_| !self.step);
-        self.inputs.iter().chain(&self.beta).chain(state).collect()
+        let states = [&self.initial_state, &self.initial_z];
+        let states = states.into_iter().flatten().filter(|_| !self.step);
+        self.inputs.iter().chain(&self.beta).chain(states).collect()
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -422,14 +441,14 @@ impl Problem for LinearAttention {
     }
 
     fn prefill(&self, output: usize) -> Option<&Array> {
-        self.initial_state
-            .as_ref()
-            .filter(|_| self.step && output == 1)
+        let states = [None, self.initial_state.as_ref(), self.initial_z.as_ref()];
+        states.get(output).copied().flatten().filter(|_| self.step)
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
         let states = States {
             initial: self.initial_state.is_some(),
+            initial_z: self.initial_z.is_some(),
             last: true,
             last_z: self.options.normalize.is_some(),
             cu_seqlens: self.cu_seqlens.as_deref(),
@@ -463,52 +482,19 @@ impl Problem for LinearAttention {
         ])
     }
 
-    fn gradients(&self) -> Result<Vec<(Output, Vec<f64>)>, Error> {
-        let Some([grad_o, grad_state]) = &self.grad_outputs else {
-            return Ok(Vec::new());
-        };
-        let values = self.values();
+    fn adjoint(&self) -> Option<Box<dyn Problem + '_>> {
+        let [grad_o, grad_state] = self.grad_outputs.as_ref()?;
+        let shape = axes_of(&self.shape, self.shape.heads, &[self.shape.value]);
+        let dtype = self.shape.dtype;
         let grad_o = match grad_o {
-            Some(grad) => grad.values(),
-            None => vec![0.0; self.shape.output_len()],
+            Some(grad) => Array::rounded(dtype, &grad.shape, &grad.values()),
+            None => Array::rounded(dtype, &shape, &vec![0.0; self.shape.output_len()]),
         };
-        let grad_state = grad_state.as_ref().map(Array::values);
-        let out = cpu::backward(
-            &self.shape,
-            &self.options,
-            &values.inputs(self),
-            &grad_o,
-            grad_state.as_deref(),
-        )?;
-        let input = |n: usize| self.inputs.get(n);
-        let all = [
-            ("q", input(0), out.q),
-            ("k", input(1), out.k),
-            ("v", input(2), out.v),
-            ("log_decay", input(3), out.log_decay),
-            ("beta", self.beta.as_ref(), out.beta),
-            (
-                "initial_state",
-                self.initial_state.as_ref(),
-                out.initial_state,
-            ),
-            ("fm_weight", self.fm_weight.as_ref(), out.fm_weight),
-            ("fm_bias", self.fm_bias.as_ref(), out.fm_bias),
-        ];
-        let gradients = all.into_iter().filter_map(|(name, input, values)| {
-            let input = input?;
-            let (_, ratio, unit) = self.bounds(input.dtype);
-            let output = Output {
-                name,
-                dtype: input.dtype,
-                shape: input.shape.clone(),
-                ratio,
-                per_magnitude: 0.0,
-                per_value: unit,
-            };
-            Some((output, values))
-        });
-        Ok(gradients.collect())
+        Some(Box::new(Adjoint {
+            problem: self,
+            grad_o,
+            grad_state: grad_state.clone(),
+        }))
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
@@ -527,11 +513,5 @@ impl Problem for LinearAttention {
             ("k", key),
             ("v", value),
         ]
-    }
-
-    fn ignored(&self) -> Option<&'static str> {
-        self.grad_outputs
-            .as_ref()
-            .map(|_| "gradients are not available on a device yet")
     }
 }

@@ -44,6 +44,12 @@ impl<'a, T: Elem> Inputs<'a, T> {
         }
     }
 
+    /// Elements of the states of all sequences.
+    pub(super) fn states(&self, shape: &Shape, options: &Options) -> Result<usize> {
+        let sequences = sequences(shape, plan::OP, self.cu_seqlens)?.len();
+        Ok(state_lengths(shape, options, sequences)[0])
+    }
+
     /// The views of a plan's inputs, in its order.
     pub(super) fn views(
         &self,

@@ -231,6 +231,7 @@ params! {
         state_offset: u32,
         z_offset: u32,
         scale: f32,
+        source_scale: f32,
         eps: f32,
     }
 }

@@ -9,6 +9,8 @@
 //! tables have names ([`slopes_opennlplab`], [`slopes_minimax`], [`slopes_transnormer`], [`log_decay_retention`]) and none is
 //! a default.
 
+mod adjoint;
+mod backward;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod cpu;
@@ -21,6 +23,7 @@ pub mod tiles;
 mod walk;
 mod window;
 
+pub use backward::{Given, Gradients, backward, record_backward};
 pub use forward::{Inputs, Outputs, forward, record, record_step, step};
 pub use shape::{Decay, FeatureMap, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -1,6 +1,10 @@
 //! From shape, options and capabilities to steps. Pure: no device is needed.
 
+mod backward;
+
 use bytemuck::bytes_of;
+
+pub use backward::{Upstream, backward};
 
 use super::{
     Decay, FeatureMap, Form, Options, Shape,
@@ -285,6 +289,7 @@ impl<'a> Call<'a> {
             start,
             state,
             scale: options.scale,
+            source_scale: 1.0,
             eps: options.normalize.unwrap_or(0.0),
             form: if in_place {
                 Form::Recurrent

@@ -87,15 +87,6 @@ impl Shape {
         self.state_rows() * self.key * self.value
     }
 
-    /// Distance in rows of q or o between (batches, heads, tokens).
-    pub(super) fn strides(&self) -> [u64; 3] {
-        let (h, t) = (self.heads as u64, self.tokens as u64);
-        match self.layout {
-            Layout::Bthd => [h * t, 1, h],
-            Layout::Bhtd => [h * t, t, 1],
-        }
-    }
-
     /// Whether the tensors exist on a device: one larger than its largest buffer cannot.
     pub(super) fn fits(&self, caps: &Caps) -> Result<()> {
         let elem = self.dtype.bytes();
@@ -299,6 +290,47 @@ impl Options {
         Options {
             scale: (key as f32).sqrt().recip(),
             ..Options::lightning()
+        }
+    }
+
+    /// Simple GLA, which is the SSD of Mamba-2: one decay per token and head, scale key^(-1/2).
+    pub fn simple_gla(key: usize) -> Options {
+        Options {
+            decay: Decay::Token,
+            ..Options::retention(key)
+        }
+    }
+
+    /// Gated linear attention (GLA): one decay per token, head and key channel, scale key^(-1/2).
+    pub fn gla(key: usize) -> Options {
+        Options {
+            decay: Decay::Channel,
+            ..Options::retention(key)
+        }
+    }
+
+    /// The delta rule (DeltaNet), scale key^(-1/2). Keys should have unit length: it contracts while beta |k|² is in 0..=2.
+    pub fn delta_rule(key: usize) -> Options {
+        Options {
+            decay: Decay::None,
+            delta: true,
+            ..Options::retention(key)
+        }
+    }
+
+    /// The gated delta rule (Gated DeltaNet): one decay per token and head. Otherwise as [`Options::delta_rule`].
+    pub fn gated_delta(key: usize) -> Options {
+        Options {
+            decay: Decay::Token,
+            ..Options::delta_rule(key)
+        }
+    }
+
+    /// Kimi delta attention (KDA): the delta rule with one decay per token, head and key channel.
+    pub fn kda(key: usize) -> Options {
+        Options {
+            decay: Decay::Channel,
+            ..Options::delta_rule(key)
         }
     }
 

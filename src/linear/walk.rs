@@ -3,6 +3,9 @@
 //! The operator, its gradients and its pieces are walks with tensors in different roles: the gradient of the queries reads
 //! the transposed state with that of the outputs, and those of keys and values are walks from the last token to the first.
 
+#[cfg(test)]
+mod tests;
+
 use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
@@ -60,6 +63,8 @@ pub(super) struct Walk<'a> {
     pub start: Start,
     pub state: Slot,
     pub scale: f32,
+    /// Factor on b.
+    pub source_scale: f32,
     pub eps: f32,
     /// Which kernels walk.
     pub form: Form,
@@ -767,6 +772,7 @@ impl Walk<'_> {
             state_offset,
             z_offset,
             scale: self.scale,
+            source_scale: self.source_scale,
             eps: self.eps,
         };
         builder.steps.push(Step {

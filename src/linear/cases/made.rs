@@ -7,7 +7,9 @@ use serde_json::{Map, json};
 use crate::{
     case::{Array, Bench, Case},
     gpu::{Class, Dtype},
-    linear::{Layout, Shape, log_decay_retention, plan, slopes_opennlplab},
+    linear::{
+        Decay, FeatureMap, Layout, Options, Shape, log_decay_retention, plan, slopes_opennlplab,
+    },
 };
 
 /// A case made from a formula: values in (-1, 1) from a linear congruential generator, keys scaled by K^(-1/2).
@@ -15,10 +17,13 @@ use crate::{
 struct Made {
     name: String,
     shape: Shape,
-    log_decay: Option<Vec<f32>>,
-    scale: f32,
+    options: Options,
+    /// Decays of the heads, for [`Decay::Head`].
+    log_decay: Vec<f32>,
     initial_state: bool,
     step: bool,
+    backward: bool,
+    packed: Vec<usize>,
     mean: f64,
 }
 
@@ -37,25 +42,36 @@ impl Made {
         Made {
             name: name.into(),
             shape,
-            log_decay: None,
-            scale: 1.0,
+            options: Options::plain(),
+            log_decay: Vec::new(),
             initial_state: false,
             step: false,
+            backward: false,
+            packed: Vec::new(),
             mean: 0.0,
         }
     }
 
-    /// Decays of Lightning Attention's first layer.
-    fn lightning(mut self) -> Made {
-        self.log_decay = slopes_opennlplab(self.shape.heads, 0, 12)
-            .ok()
-            .map(|slopes| slopes.iter().map(|slope| -slope).collect());
+    fn options(mut self, options: Options) -> Made {
+        self.options = options;
         self
     }
 
-    fn decay(mut self, log_decay: f32) -> Made {
-        self.log_decay = Some(vec![log_decay; self.shape.heads]);
+    fn head_decays(mut self, log_decay: Vec<f32>) -> Made {
+        self.options.decay = Decay::Head;
+        self.log_decay = log_decay;
         self
+    }
+
+    /// Decays of Lightning Attention's first layer.
+    fn lightning(self) -> Made {
+        let slopes = slopes_opennlplab(self.shape.heads, 0, 12).unwrap_or_default();
+        self.head_decays(slopes.iter().map(|slope| -slope).collect())
+    }
+
+    fn decay(self, log_decay: f32) -> Made {
+        let heads = self.shape.heads;
+        self.head_decays(vec![log_decay; heads])
     }
 
     fn dtype(mut self, dtype: Dtype) -> Made {
@@ -68,26 +84,51 @@ impl Made {
         self
     }
 
+    fn kv_heads(mut self, heads: usize) -> Made {
+        self.shape.kv_heads = heads;
+        self
+    }
+
     fn with_state(mut self) -> Made {
         self.initial_state = true;
         self
     }
 
+    fn step(mut self) -> Made {
+        self.step = true;
+        self
+    }
+
+    fn backward(mut self) -> Made {
+        self.backward = true;
+        self
+    }
+
+    fn packed(mut self, bounds: &[usize]) -> Made {
+        self.packed = bounds.to_vec();
+        self
+    }
+
     fn case(self) -> Case {
         let Shape {
-            batch,
-            tokens,
             heads,
-            kv_heads: _,
+            kv_heads,
             key,
             value,
-            layout,
             dtype,
+            ..
         } = self.shape;
+        let options = self.options;
+        let features = options.feature_width(&self.shape);
+        let sequences = match self.packed.len() {
+            0 => self.shape.batch,
+            bounds => bounds - 1,
+        };
         let mut seed = self.name.bytes().fold(1u64, |seed, byte| {
             seed.wrapping_mul(31).wrapping_add(byte.into())
         });
-        let mut array = |dtype: Dtype, shape: &[usize], factor: f64| {
+        // Values in (centre - factor, centre + factor).
+        let mut array = |dtype: Dtype, shape: &[usize], centre: f64, factor: f64| {
             let mut next = || {
                 seed = seed
                     .wrapping_mul(6_364_136_223_846_793_005)
@@ -95,33 +136,76 @@ impl Made {
                 (seed >> 40) as f64 / f64::from(1 << 23) - 1.0
             };
             let values: Vec<f64> = (0..shape.iter().product())
-                .map(|_| factor * (self.mean + next()))
+                .map(|_| centre + factor * next())
                 .collect();
             Array::rounded(dtype, shape, &values)
         };
-        let axes = |width: usize| match layout {
-            Layout::Bthd => [batch, tokens, heads, width],
-            Layout::Bhtd => [batch, heads, tokens, width],
-        };
+        let axes = |heads: usize, more: &[usize]| super::axes_of(&self.shape, heads, more);
+        let narrow = (key as f64).powf(-0.5);
+        let state = [sequences, kv_heads, features, value];
         let mut inputs = BTreeMap::new();
-        inputs.insert("q".into(), array(dtype, &axes(key), 1.0));
-        inputs.insert(
-            "k".into(),
-            array(dtype, &axes(key), (key as f64).powf(-0.5)),
+        let mut put = |name: &str, array: Array| inputs.insert(name.to_owned(), array);
+        put("q", array(dtype, &axes(heads, &[key]), self.mean, 1.0));
+        put(
+            "k",
+            array(dtype, &axes(kv_heads, &[key]), narrow * self.mean, narrow),
         );
-        inputs.insert("v".into(), array(dtype, &axes(value), 1.0));
+        put("v", array(dtype, &axes(kv_heads, &[value]), self.mean, 1.0));
         if self.initial_state || self.step {
-            inputs.insert(
-                "initial_state".into(),
-                array(Dtype::F32, &[batch, heads, key, value], 1.0),
+            put("initial_state", array(Dtype::F32, &state, 0.0, 1.0));
+        }
+        match options.decay {
+            Decay::None => {}
+            Decay::Head => {
+                put("log_decay", Array::f32(&[kv_heads], &self.log_decay));
+            }
+            Decay::Token => {
+                put(
+                    "log_decay",
+                    array(Dtype::F32, &axes(kv_heads, &[]), -0.1, 0.1),
+                );
+            }
+            Decay::Channel => {
+                put(
+                    "log_decay",
+                    array(Dtype::F32, &axes(kv_heads, &[features]), -0.1, 0.1),
+                );
+            }
+        }
+        if options.delta {
+            put("beta", array(Dtype::F32, &axes(kv_heads, &[]), 0.5, 0.5));
+        }
+        if !self.packed.is_empty() {
+            let bounds = self.packed.iter().flat_map(|n| (*n as i32).to_le_bytes());
+            put(
+                "cu_seqlens",
+                Array {
+                    dtype: Dtype::I32,
+                    shape: vec![self.packed.len()],
+                    bytes: bounds.collect(),
+                },
             );
         }
-        if let Some(log_decay) = &self.log_decay {
-            inputs.insert("log_decay".into(), Array::f32(&[heads], log_decay));
+        let mut grad_outputs = BTreeMap::new();
+        if self.backward {
+            grad_outputs.insert("o".into(), array(dtype, &axes(heads, &[value]), 0.0, 1.0));
+            grad_outputs.insert("final_state".into(), array(Dtype::F32, &state, 0.0, 1.0));
         }
+        let decay = match options.decay {
+            Decay::None => "none",
+            Decay::Head => "head",
+            Decay::Token => "token",
+            Decay::Channel => "channel",
+        };
+        let feature_map = match options.feature_map {
+            FeatureMap::Relu => "relu",
+            FeatureMap::Elu1 => "elu1",
+            _ => "identity",
+        };
         let params = json!({
-            "layout": layout.name(), "causal": true, "normalize": false, "scale": self.scale, "step": self.step,
-            "decay": if self.log_decay.is_some() { "head" } else { "none" },
+            "layout": self.shape.layout.name(), "causal": options.causal, "normalize": options.normalize.is_some(),
+            "eps": options.normalize.unwrap_or(0.0), "scale": options.scale, "step": self.step, "decay": decay,
+            "feature_map": feature_map,
         });
         Case {
             name: self.name,
@@ -129,7 +213,7 @@ impl Made {
             params: params.as_object().cloned().unwrap_or_else(Map::new),
             source: "generated".into(),
             inputs,
-            grad_outputs: Default::default(),
+            grad_outputs,
             expected: Default::default(),
             expected_grads: Default::default(),
         }
@@ -137,11 +221,7 @@ impl Made {
 }
 
 pub(super) fn builtin() -> Vec<Case> {
-    let mut retention = Made::new("retention", [1, 4, 129, 48, 64]);
-    retention.log_decay = Some(log_decay_retention(4));
-    retention.scale = 48f32.sqrt().recip();
-    let mut steep = Made::new("steep_ragged", [1, 8, 193, 32, 32]).with_state();
-    steep.log_decay = Some(vec![
+    let steep = vec![
         -8.0,
         -0.5,
         -50.0,
@@ -150,13 +230,20 @@ pub(super) fn builtin() -> Vec<Case> {
         -1e-6,
         0.0,
         -3.0,
-    ]);
+    ];
     let mut slow = Made::new("slow_decay_mean_one", [1, 1, 4096, 16, 16]).decay(-3e-6);
     slow.mean = 1.0;
-    let mut step = Made::new("step_one_token", [2, 3, 1, 64, 64]).lightning();
-    step.step = true;
-    let mut steps = Made::new("step_five_tokens_odd", [1, 2, 5, 33, 10]).lightning();
-    steps.step = true;
+    let with = |name: &str, sizes, options: Options| Made::new(name, sizes).options(options);
+    let normalized = Options {
+        normalize: Some(1e-6),
+        feature_map: FeatureMap::Elu1,
+        ..Options::plain()
+    };
+    let both_ways = Options {
+        causal: false,
+        feature_map: FeatureMap::Relu,
+        ..normalized
+    };
     let made = vec![
         Made::new("plain", [2, 3, 96, 16, 24]),
         Made::new("lightning", [2, 4, 130, 32, 32]).lightning(),
@@ -195,11 +282,50 @@ pub(super) fn builtin() -> Vec<Case> {
             .head_first(),
         Made::new("key_256", [1, 2, 70, 256, 40]).lightning(),
         Made::new("width_100", [1, 2, 150, 100, 60]).lightning(),
-        retention,
-        steep,
+        Made::new("retention", [1, 4, 129, 48, 64])
+            .options(Options::retention(48))
+            .head_decays(log_decay_retention(4)),
+        Made::new("steep_ragged", [1, 8, 193, 32, 32])
+            .head_decays(steep)
+            .with_state(),
         slow,
-        step,
-        steps,
+        Made::new("step_one_token", [2, 3, 1, 64, 64])
+            .lightning()
+            .step(),
+        Made::new("step_five_tokens_odd", [1, 2, 5, 33, 10])
+            .lightning()
+            .step(),
+        with("simple_gla", [2, 3, 130, 32, 24], Options::simple_gla(32)).backward(),
+        with("gla", [1, 2, 100, 20, 36], Options::gla(20)).backward(),
+        with("delta_rule", [1, 2, 70, 32, 32], Options::delta_rule(32)).backward(),
+        with("gated_delta", [2, 4, 100, 24, 40], Options::gated_delta(24))
+            .kv_heads(2)
+            .with_state()
+            .backward(),
+        with("kda_f16", [1, 2, 90, 33, 17], Options::kda(33))
+            .dtype(Dtype::F16)
+            .head_first()
+            .backward(),
+        with(
+            "gated_delta_step",
+            [2, 4, 1, 64, 64],
+            Options::gated_delta(64),
+        )
+        .kv_heads(2)
+        .step(),
+        with("gla_many_heads", [1, 12, 40, 16, 16], Options::gla(16))
+            .kv_heads(1)
+            .with_state(),
+        with("normalized", [2, 4, 77, 18, 30], normalized)
+            .kv_heads(2)
+            .backward(),
+        with("normalized_step", [1, 2, 3, 16, 16], normalized).step(),
+        with("non_causal", [1, 2, 300, 32, 40], both_ways).backward(),
+        with("packed", [1, 4, 200, 16, 20], Options::simple_gla(16))
+            .kv_heads(2)
+            .packed(&[0, 0, 1, 70, 70, 200])
+            .with_state()
+            .backward(),
     ];
     made.into_iter().map(Made::case).collect()
 }
@@ -226,10 +352,65 @@ pub(super) fn benches(class: Class) -> Vec<Bench> {
     ));
     for heads in [8, 64, 512] {
         let name = format!("linear_attention/lightning_step_h{heads}_d64");
-        let mut step = Made::new(&name, [1, heads, 1, 64, 64]).lightning();
-        step.step = true;
-        made.push(step);
+        made.push(Made::new(&name, [1, heads, 1, 64, 64]).lightning().step());
     }
+    let wide = [1, 8, 2048, 64, 64];
+    let normalized = Options {
+        normalize: Some(1e-6),
+        feature_map: FeatureMap::Elu1,
+        ..Options::plain()
+    };
+    let members = [
+        ("simple_gla", Options::simple_gla(64)),
+        ("gla", Options::gla(64)),
+        ("delta_rule", Options::delta_rule(64)),
+        ("gated_delta", Options::gated_delta(64)),
+        ("kda", Options::kda(64)),
+        ("normalized", normalized),
+        (
+            "non_causal",
+            Options {
+                causal: false,
+                ..normalized
+            },
+        ),
+    ];
+    let member = |name: String, sizes, options| {
+        Made::new(&format!("{}/{name}", plan::OP), sizes).options(options)
+    };
+    made.push(
+        member(
+            "lightning_backward_h8_d64_t2048".into(),
+            wide,
+            Options::plain(),
+        )
+        .lightning()
+        .backward(),
+    );
+    for (name, options) in members {
+        made.push(member(
+            format!("{name}_forward_h8_d64_t2048"),
+            wide,
+            options,
+        ));
+        made.push(member(format!("{name}_backward_h8_d64_t2048"), wide, options).backward());
+    }
+    made.push(
+        member(
+            "gated_delta_step_h64_d64".into(),
+            [1, 64, 1, 64, 64],
+            Options::gated_delta(64),
+        )
+        .step(),
+    );
+    made.push(
+        member(
+            "gla_grouped_forward_h8_d64_t2048".into(),
+            wide,
+            Options::gla(64),
+        )
+        .kv_heads(2),
+    );
     if class != Class::Cpu {
         made.push(forward("h64_d128_t8192", [1, 64, 8192, 128, 128]));
         made.push(f16("h64_d128_t8192", [1, 64, 8192, 128, 128]));

@@ -11,7 +11,7 @@
 //! o_t = scale · Sᵀ q_t                             over scale · zᵀ q_t + eps when normalised; 0 where that is exactly 0
 //! ```
 //!
-//! S starts from the initial state, z from 0. Not causal: every token reads the S and z after the last one.
+//! S and z start from the initial ones, or 0. Not causal: every token reads the S and z after the last one.
 
 #![allow(clippy::indexing_slicing, reason = "lengths are checked on entry")]
 
@@ -47,6 +47,8 @@ pub struct Inputs<'a> {
     pub beta: Option<&'a [f64]>,
     /// `[N, Hk, F, V]`; zero when absent.
     pub initial_state: Option<&'a [f64]>,
+    /// `[N, Hk, F]`, with the normaliser; zero when absent.
+    pub initial_z: Option<&'a [f64]>,
     /// `[K, K]`, output columns slowest, with [`FeatureMap::HedgehogSoftmax`].
     pub fm_weight: Option<&'a [f64]>,
     /// `[K]`, with [`FeatureMap::HedgehogSoftmax`]; zero when absent.
@@ -65,6 +67,7 @@ impl<'a> Inputs<'a> {
             log_decay: None,
             beta: None,
             initial_state: None,
+            initial_z: None,
             fm_weight: None,
             fm_bias: None,
             cu_seqlens: None,
@@ -153,6 +156,8 @@ impl<'a> Call<'a> {
         exactly("beta", inputs.beta, options.delta.then_some(per_token))?;
         let states = sequences.len() * shape.kv_heads * features * shape.value;
         optional("initial_state", inputs.initial_state, states, false)?;
+        let sums = sequences.len() * shape.kv_heads * features;
+        optional("initial_z", inputs.initial_z, sums, false)?;
         let projected = options.feature_map == FeatureMap::HedgehogSoftmax;
         let weights = projected.then_some(shape.key * shape.key);
         exactly("fm_weight", inputs.fm_weight, weights)?;
@@ -258,10 +263,11 @@ impl<'a> Call<'a> {
             Some(states) => states[at.state * elements..][..elements].to_vec(),
             None => vec![0.0; elements],
         };
-        State {
-            s,
-            z: vec![0.0; self.features],
-        }
+        let z = match self.inputs.initial_z {
+            Some(sums) => sums[at.state * self.features..][..self.features].to_vec(),
+            None => vec![0.0; self.features],
+        };
+        State { s, z }
     }
 
     fn scale(&self) -> f64 {

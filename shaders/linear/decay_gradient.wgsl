@@ -1,0 +1,162 @@
+// Gradients of log decays. That of token t is the sum of all flows from sources before t to sinks at t or after, per channel:
+//
+//   F_end = exp(g_next) * rowsum(S * D)        flows across the end of a chunk, S the state there, D the gradient of the next
+//   F_{t-1} = F_t + flow_t        dg_t = F_{t-1}        t from the chunk's last token to its first
+//
+// Starting afresh at every chunk keeps the sums from cancelling. With a decay per token or head the channels are summed, with
+// one per head the tokens too (a partial sum per chunk). A workgroup owns one chunk of one state head.
+//
+// 0 flow: array<vec4f>, flow[row * key_vecs + c], rows of query heads
+// 1 s: array<vec4f>, state number base * H + head * slots + slot of [value, key], H heads of states, `spread` copies of each
+// 2 d: array<vec4f>, likewise with the heads of queries        3 more: array<vec4f>, with the heads of states
+// 4 log_decay: array<f32>        5 dg: array<f32>
+// 6 table: array<u32>, 7 words a chunk: batch entry, first token, end, end of the sequence, base, slots, slot of its end
+struct Params {
+    first_chunk: u32,
+    tokens: u32,
+    head_first: u32,
+    heads: u32,
+    first_head: u32,
+    head_count: u32,
+    group: u32,
+    spread: u32,
+    key: u32,
+    key_vecs: u32,
+    value: u32,
+    s_offset: u32,
+    d_offset: u32,
+    more_offset: u32,
+    groups: u32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> flow: array<vec4f>;
+@group(0) @binding(1) var<storage, read> s: array<vec4f>;
+@group(0) @binding(2) var<storage, read> d: array<vec4f>;
+@group(0) @binding(4) var<storage, read> log_decay: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dg: array<f32>;
+@group(0) @binding(6) var<storage, read> table: array<u32>;
+
+var<workgroup> across: array<f32, 64>;
+var<workgroup> tokens: array<f32, 64>;
+
+struct Chunk {
+    batch: u32,
+    begin: u32,
+    end: u32,
+    last: u32,
+    base: u32,
+    slots: u32,
+    slot: u32,
+}
+
+fn row_of(batch: u32, head: u32, heads: u32, t: u32) -> u32 {
+    return select((batch * p.tokens + t) * heads + head, (batch * heads + head) * p.tokens + t, p.head_first == 1u);
+}
+
+fn log_decay_at(here: Chunk, head: u32, c: u32) -> f32 {
+    let row = row_of(here.batch, head, p.heads, here.end);
+    var at = head;
+    if (PER == PER_TOKEN) {
+        at = row;
+    }
+    if (PER == PER_CHANNEL) {
+        at = row * p.key + min(c, p.key - 1u);
+    }
+    return max(log_decay[at], -200.0);
+}
+
+// Flows across the end of the chunk, for four channels.
+fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
+    let size = p.value * p.key_vecs;
+    let s_at = p.s_offset + (here.base * p.heads * p.spread + head * p.spread * here.slots + here.slot) * size + c;
+    let more_at = p.more_offset + (here.base * p.heads + head * here.slots + here.slot) * size + c;
+    var sum = vec4f();
+    for (var v = 0u; v < p.value; v++) {
+        let from_at = s[s_at + v * p.key_vecs];
+        var to_all = more_of(more_at + v * p.key_vecs);
+        for (var n = 0u; n < p.group; n++) {
+            let query_head = head * p.group + n;
+            to_all += d[p.d_offset + (here.base * p.heads * p.group + query_head * here.slots + here.slot) * size + v * p.key_vecs + c];
+        }
+        sum = fma(from_at, to_all, sum);
+    }
+    if (here.end < here.last) {
+        let g = vec4f(log_decay_at(here, head, 4u * c), log_decay_at(here, head, 4u * c + 1u), log_decay_at(here, head, 4u * c + 2u), log_decay_at(here, head, 4u * c + 3u));
+        sum *= exp(g);
+    }
+    return sum;
+}
+
+fn flow_of(here: Chunk, head: u32, t: u32, c: u32) -> vec4f {
+    var sum = vec4f();
+    for (var n = 0u; n < p.group; n++) {
+        sum += flow[row_of(here.batch, head * p.group + n, p.heads * p.group, t) * p.key_vecs + c];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let index = group_index(group, grid);
+    if (index < p.groups) {
+        let chunk = p.first_chunk + index / p.head_count;
+        let head = p.first_head + index % p.head_count;
+        let at = 7u * chunk;
+        let here = Chunk(table[at], table[at + 1u], table[at + 2u], table[at + 3u], table[at + 4u], table[at + 5u], table[at + 6u]);
+        if (PER == PER_CHANNEL) {
+            for (var c = lane; c < p.key_vecs; c += 64u) {
+                var sum = crossing(here, head, c);
+                for (var t = here.end; t > here.begin; t--) {
+                    sum += flow_of(here, head, t - 1u, c);
+                    let out = row_of(here.batch, head, p.heads, t - 1u) * p.key + 4u * c;
+                    for (var i = 0u; i < min(4u, p.key - 4u * c); i++) {
+                        dg[out + i] = sum[i];
+                    }
+                }
+            }
+        } else {
+            let t = here.begin + lane;
+            var mine = 0.0;
+            if (t < here.end) {
+                for (var c = 0u; c < p.key_vecs; c++) {
+                    mine += dot(flow_of(here, head, t, c), vec4f(1.0));
+                }
+            }
+            var sum = 0.0;
+            for (var c = lane; c < p.key_vecs; c += 64u) {
+                sum += dot(crossing(here, head, c), vec4f(1.0));
+            }
+            across[lane] = sum;
+            tokens[lane] = mine;
+            workgroupBarrier();
+            var total = 0.0;
+            for (var n = 0u; n < 64u; n++) {
+                total += across[n];
+            }
+            for (var n = 64u; n > lane; n--) {
+                total += tokens[n - 1u];
+            }
+            if (PER == PER_TOKEN) {
+                if (t < here.end) {
+                    dg[row_of(here.batch, head, p.heads, t)] = total;
+                }
+            } else {
+                workgroupBarrier();
+                tokens[lane] = select(0.0, total, t < here.end);
+                workgroupBarrier();
+                if (lane == 0u) {
+                    var all = 0.0;
+                    for (var n = 0u; n < 64u; n++) {
+                        all += tokens[n];
+                    }
+                    dg[chunk * p.heads + head] = all;
+                }
+            }
+        }
+    }
+}
+
+const PER_HEAD: u32 = 0u;
+const PER_TOKEN: u32 = 1u;
+const PER_CHANNEL: u32 = 2u;

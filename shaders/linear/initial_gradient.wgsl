@@ -1,0 +1,50 @@
+// The gradient of the initial state: exp(g of the first token) times that of the state after it, summed over the query heads
+// that share it; with the delta rule less what corrections took from it.
+//
+// 0 d: array<f32>, state (n * heads * group + head * group + r) of [padded_key, padded_value]
+// 1 taken: array<f32>, state (n * heads + head), likewise        4 log_decay: array<f32>
+// 5 gradient: array<f32>, [n, heads, key, value]        6 firsts: array<u32>, 3 words a sequence: batch entry, first token, end
+struct Params {
+    sequences: u32,
+    tokens: u32,
+    head_first: u32,
+    heads: u32,
+    group: u32,
+    key: u32,
+    value: u32,
+    padded_key: u32,
+    padded_value: u32,
+    groups: u32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> d: array<f32>;
+@group(0) @binding(5) var<storage, read_write> gradient: array<f32>;
+@group(0) @binding(6) var<storage, read> firsts: array<u32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let index = group_index(group, grid);
+    if (index < p.groups) {
+        let at = index * 64u + lane;
+        let state = at / (p.key * p.value);
+        if (state < p.sequences * p.heads) {
+            let row = at / p.value % p.key;
+            let column = at % p.value;
+            let n = state / p.heads;
+            let head = state % p.heads;
+            let place = row * p.padded_value + column;
+            let size = p.padded_key * p.padded_value;
+            var sum = -taken_of(state * size + place);
+            for (var r = 0u; r < p.group; r++) {
+                sum += d[(state * p.group + r) * size + place];
+            }
+            let batch = firsts[3u * n];
+            let first = firsts[3u * n + 1u];
+            if (first < firsts[3u * n + 2u]) {
+                sum *= exp(first_log_decay(select((batch * p.tokens + first) * p.heads + head, (batch * p.heads + head) * p.tokens + first, p.head_first == 1u), head, row));
+            }
+            gradient[at] = sum;
+        }
+    }
+}

@@ -1,0 +1,4 @@
+// Nothing was corrected.
+fn taken_of(at: u32) -> f32 {
+    return 0.0;
+}

@@ -1,0 +1,659 @@
+//! The steps of the gradients that go row by row, chunk by chunk or state by state.
+
+use std::{ops::Range, sync::Arc};
+
+use bytemuck::{Pod, bytes_of};
+
+use super::{Decay, Layout, window::STEP_MS};
+use crate::{
+    Error, Result,
+    gpu::{Caps, Field, Kernel, Needs, Part, Spec, params, part},
+    plan::{Bind, Builder, Slot, Step},
+};
+
+/// Rows of tensors that go together: of query heads, `group` of which share a row of the key heads' tensors; or of key heads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Band {
+    pub rows: u64,
+    pub tokens: u64,
+    pub group: u64,
+    pub layout: Layout,
+}
+
+/// How a tensor goes with a band.
+#[derive(Clone, Copy, PartialEq)]
+enum Per {
+    /// A row each.
+    Row,
+    /// A row for `group` rows.
+    Shared,
+    /// `group` rows each.
+    Group,
+}
+
+params! {
+    /// Parameters of `own_terms`.
+    OwnTermsParams {
+        rows: u32,
+        tokens: u32,
+        head_first: u32,
+        group: u32,
+        key_vecs: u32,
+        value_vecs: u32,
+        groups: u32,
+        scale: f32,
+    }
+}
+
+params! {
+    /// Parameters of `key_flow`.
+    KeyFlowParams {
+        rows: u32,
+        tokens: u32,
+        head_first: u32,
+        group: u32,
+        key_vecs: u32,
+        groups: u32,
+    }
+}
+
+params! {
+    /// Parameters of `augment`, `weigh_rows` and `dot_rows`.
+    RowsParams {
+        rows: u32,
+        vecs: u32,
+        groups: u32,
+    }
+}
+
+params! {
+    /// Parameters of `normalize_adjoint`.
+    NormalizeParams {
+        rows: u32,
+        vecs: u32,
+        groups: u32,
+        eps: f32,
+    }
+}
+
+params! {
+    /// Parameters of `decay_gradient`.
+    DecayGradientParams {
+        first_chunk: u32,
+        tokens: u32,
+        head_first: u32,
+        heads: u32,
+        first_head: u32,
+        head_count: u32,
+        group: u32,
+        spread: u32,
+        key: u32,
+        key_vecs: u32,
+        value: u32,
+        s_offset: u32,
+        d_offset: u32,
+        more_offset: u32,
+        groups: u32,
+    }
+}
+
+params! {
+    /// Parameters of `sum_rows`.
+    SumRowsParams {
+        rows: u32,
+        width: u32,
+    }
+}
+
+params! {
+    /// Parameters of `state_copy`.
+    StateCopyParams {
+        states: u32,
+        ratio: u32,
+        once: u32,
+        rows: u32,
+        columns: u32,
+        source_rows: u32,
+        source_columns: u32,
+        transposed: u32,
+        stride: u32,
+        source_offset: u32,
+        copied_offset: u32,
+        groups: u32,
+    }
+}
+
+params! {
+    /// Parameters of `initial_gradient`.
+    InitialGradientParams {
+        sequences: u32,
+        tokens: u32,
+        head_first: u32,
+        heads: u32,
+        group: u32,
+        key: u32,
+        value: u32,
+        padded_key: u32,
+        padded_value: u32,
+        groups: u32,
+    }
+}
+
+fn kernel(
+    name: &'static str,
+    parts: impl IntoIterator<Item = Part>,
+    spec: Spec,
+    params: &'static [Field],
+    workgroup: [u32; 3],
+    workgroup_bytes: u32,
+) -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name,
+        parts: parts
+            .into_iter()
+            .chain([part!("common/grid.wgsl")])
+            .collect(),
+        spec,
+        needs: Needs::default(),
+        params,
+        workgroup,
+        workgroup_bytes,
+    })
+}
+
+/// What a kernel that goes row by row reads and writes.
+struct RowStep<'a> {
+    kernel: Arc<Kernel>,
+    band: Band,
+    /// Slot, bytes of a row, how its rows go with the band's, whether it is written.
+    tensors: &'a [(Slot, u64, Per, bool)],
+    /// Operations a row.
+    flops: f64,
+    /// Workgroups for so many rows.
+    groups: &'a dyn Fn(u64) -> u64,
+}
+
+impl RowStep<'_> {
+    /// Appends the steps, cut so that bindings and times stay within bounds; `params` are those of so many rows and groups.
+    fn push<P: Pod>(&self, b: &mut Builder, caps: &Caps, params: impl Fn(u64, u64) -> P) {
+        let Band {
+            rows,
+            tokens,
+            group,
+            layout,
+        } = self.band;
+        // Blocks in which shared rows lie together, at aligned offsets.
+        let unit = match layout {
+            Layout::Bthd => 64 * group,
+            Layout::Bhtd if group == 1 => 64,
+            Layout::Bhtd => 16 * tokens * group,
+        };
+        let bytes = |rows: u64, (_, row, per, _): &(Slot, u64, Per, bool)| match per {
+            Per::Row => rows * row,
+            Per::Shared => rows / group * row,
+            Per::Group => rows * group * row,
+        };
+        let widest = self
+            .tensors
+            .iter()
+            .map(|tensor| bytes(unit, tensor))
+            .max()
+            .unwrap_or(1)
+            .max(1);
+        let unit_ms = unit as f64 * self.flops / (caps.gflops * 1e6);
+        let units = (caps.binding_bytes / widest)
+            .min((STEP_MS / unit_ms) as u64)
+            .max(1);
+        let most = units * unit;
+        for first in (0..rows).step_by(most.max(1) as usize) {
+            let count = most.min(rows - first);
+            let groups = (self.groups)(count);
+            let binds = self.tensors.iter().map(|tensor| Bind {
+                slot: tensor.0,
+                bytes: bytes(first, tensor)
+                    ..(bytes(first, tensor) + bytes(count, tensor)).next_multiple_of(4),
+                write: tensor.3,
+            });
+            b.steps.push(Step {
+                kernel: self.kernel.clone(),
+                bind: binds.collect(),
+                params: bytes_of(&params(count, groups)).to_vec(),
+                groups,
+                predicted_ms: count as f64 * self.flops / (caps.gflops * 1e6),
+            });
+        }
+    }
+}
+
+pub(super) fn own_terms(
+    b: &mut Builder,
+    caps: &Caps,
+    band: Band,
+    params: OwnTermsParams,
+    slots: [Slot; 7],
+) {
+    let [q, k, dn, u, dq, dk, flow] = slots;
+    let (key, value) = (
+        16 * u64::from(params.key_vecs),
+        16 * u64::from(params.value_vecs),
+    );
+    RowStep {
+        kernel: kernel(
+            "linear/own_terms",
+            [part!("linear/own_terms.wgsl")],
+            Spec::default(),
+            OwnTermsParams::FIELDS,
+            [16, 4, 1],
+            256,
+        ),
+        band,
+        tensors: &[
+            (q, key, Per::Row, false),
+            (k, key, Per::Shared, false),
+            (dn, value, Per::Row, false),
+            (u, value, Per::Shared, false),
+            (dq, key, Per::Row, true),
+            (dk, key, Per::Row, true),
+            (flow, key, Per::Row, true),
+        ],
+        flops: (key + value) as f64 * 4.0 + 64.0,
+        groups: &|rows| rows.div_ceil(4),
+    }
+    .push(b, caps, |rows, groups| OwnTermsParams {
+        rows: rows as u32,
+        tokens: band.tokens as u32,
+        head_first: u32::from(band.layout == Layout::Bhtd),
+        group: band.group as u32,
+        groups: groups as u32,
+        ..params
+    });
+}
+
+pub(super) fn key_flow(b: &mut Builder, caps: &Caps, band: Band, key_vecs: u32, slots: [Slot; 4]) {
+    let [k, came, left, flow] = slots;
+    let key = 16 * u64::from(key_vecs);
+    RowStep {
+        kernel: kernel(
+            "linear/key_flow",
+            [part!("linear/key_flow.wgsl")],
+            Spec::default(),
+            KeyFlowParams::FIELDS,
+            [64, 1, 1],
+            0,
+        ),
+        band,
+        tensors: &[
+            (k, key, Per::Row, false),
+            (came, key, Per::Row, false),
+            (left, key, Per::Row, false),
+            (flow, key, Per::Group, true),
+        ],
+        flops: key as f64 * 2.0 + 16.0,
+        groups: &|rows| (rows * u64::from(key_vecs)).div_ceil(64),
+    }
+    .push(b, caps, |rows, groups| KeyFlowParams {
+        rows: rows as u32,
+        tokens: band.tokens as u32,
+        head_first: u32::from(band.layout == Layout::Bhtd),
+        group: band.group as u32,
+        key_vecs,
+        groups: groups as u32,
+    });
+}
+
+/// A kernel of three tensors with one row each.
+fn rows(
+    b: &mut Builder,
+    caps: &Caps,
+    band: Band,
+    kernel: Arc<Kernel>,
+    tensors: &[(Slot, u64, Per, bool)],
+    vecs: u32,
+    groups: &dyn Fn(u64) -> u64,
+) {
+    RowStep {
+        kernel,
+        band: Band { group: 1, ..band },
+        tensors,
+        flops: 32.0 * f64::from(vecs) + 32.0,
+        groups,
+    }
+    .push(b, caps, |rows, groups| RowsParams {
+        rows: rows as u32,
+        vecs,
+        groups: groups as u32,
+    });
+}
+
+pub(super) fn augment(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [v, to]: [Slot; 2]) {
+    let row = 16 * u64::from(vecs);
+    let augment = kernel(
+        "linear/augment",
+        [part!("linear/augment.wgsl")],
+        Spec::default(),
+        RowsParams::FIELDS,
+        [64, 1, 1],
+        0,
+    );
+    let tensors = [(v, row, Per::Row, false), (to, row + 16, Per::Row, true)];
+    rows(b, caps, band, augment, &tensors, vecs, &|rows| {
+        (rows * u64::from(vecs + 1)).div_ceil(64)
+    });
+}
+
+pub(super) fn weigh(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [x, beta, to]: [Slot; 3]) {
+    let row = 16 * u64::from(vecs);
+    let weigh = kernel(
+        "linear/weigh_rows",
+        [part!("linear/weigh_rows.wgsl")],
+        Spec::default(),
+        RowsParams::FIELDS,
+        [64, 1, 1],
+        0,
+    );
+    let tensors = [
+        (x, row, Per::Row, false),
+        (beta, 4, Per::Row, false),
+        (to, row, Per::Row, true),
+    ];
+    rows(b, caps, band, weigh, &tensors, vecs, &|rows| {
+        (rows * u64::from(vecs)).div_ceil(64)
+    });
+}
+
+pub(super) fn dot(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [x, y, to]: [Slot; 3]) {
+    let row = 16 * u64::from(vecs);
+    let dot = kernel(
+        "linear/dot_rows",
+        [part!("linear/dot_rows.wgsl")],
+        Spec::default(),
+        RowsParams::FIELDS,
+        [16, 4, 1],
+        256,
+    );
+    let tensors = [
+        (x, row, Per::Row, false),
+        (y, row, Per::Row, false),
+        (to, 4, Per::Row, true),
+    ];
+    rows(b, caps, band, dot, &tensors, vecs, &|rows| rows.div_ceil(4));
+}
+
+pub(super) fn normalize(
+    b: &mut Builder,
+    caps: &Caps,
+    band: Band,
+    vecs: u32,
+    eps: f32,
+    [y, grad, to]: [Slot; 3],
+) {
+    let row = 16 * u64::from(vecs);
+    RowStep {
+        kernel: kernel(
+            "linear/normalize_adjoint",
+            [part!("linear/normalize_adjoint.wgsl")],
+            Spec::default(),
+            NormalizeParams::FIELDS,
+            [16, 4, 1],
+            256,
+        ),
+        band: Band { group: 1, ..band },
+        tensors: &[
+            (y, row + 16, Per::Row, false),
+            (grad, row, Per::Row, false),
+            (to, row + 16, Per::Row, true),
+        ],
+        flops: 3.0 * row as f64 + 64.0,
+        groups: &|rows| rows.div_ceil(4),
+    }
+    .push(b, caps, |rows, groups| NormalizeParams {
+        rows: rows as u32,
+        vecs,
+        groups: groups as u32,
+        eps,
+    });
+}
+
+fn whole(slot: Slot, words: u64, write: bool) -> Bind {
+    let bytes = 0..4 * words;
+    Bind { slot, bytes, write }
+}
+
+/// The gradients of log decays; `states` counts the states of all key heads, and `params` come without what depends on the cut.
+#[allow(clippy::too_many_arguments, reason = "one argument per tensor or size")]
+pub(super) fn decay_gradient(
+    b: &mut Builder,
+    caps: &Caps,
+    params: DecayGradientParams,
+    decay: Decay,
+    table: Vec<u32>,
+    states: u64,
+    band: Band,
+    [flow, s, d, log_decay, to]: [Slot; 5],
+    more: Option<Slot>,
+) -> Result<()> {
+    let per = match decay {
+        Decay::Channel => 2u32,
+        Decay::Token => 1,
+        _ => 0,
+    };
+    let more_part = match more {
+        Some(_) => part!("linear/more_states.wgsl"),
+        None => part!("linear/more_states_none.wgsl"),
+    };
+    let kernel = kernel(
+        "linear/decay_gradient",
+        [part!("linear/decay_gradient.wgsl"), more_part],
+        Spec::default().with("PER", per),
+        DecayGradientParams::FIELDS,
+        [64, 1, 1],
+        512,
+    );
+    let size = u64::from(params.value) * u64::from(params.key_vecs) * 4;
+    let key_rows = band.rows / band.group;
+    let decays = match decay {
+        Decay::Channel => key_rows * u64::from(params.key),
+        Decay::Token => key_rows,
+        _ => params.heads.into(),
+    };
+    let chunks = (table.len() / 7) as u64;
+    let words = table.len() as u64;
+    let written = if per == 0 {
+        chunks * u64::from(params.heads)
+    } else {
+        decays
+    };
+    let table = b.add_table(table);
+    let flops = 2.0 * size as f64 * f64::from(params.group + 2)
+        + 64.0 * 8.0 * f64::from(params.key_vecs * params.group);
+    let ms = f64::from(params.heads) * flops / (caps.gflops * 1e6);
+    let most = ((STEP_MS / ms) as u64).max(1);
+    for first in (0..chunks).step_by(most as usize) {
+        let count = most.min(chunks - first);
+        let groups = count * u64::from(params.heads);
+        let params = DecayGradientParams {
+            first_chunk: first as u32,
+            groups: groups as u32,
+            ..params
+        };
+        let mut bind = vec![
+            whole(flow, band.rows * u64::from(params.key_vecs) * 4, false),
+            whole(s, states * u64::from(params.spread) * size, false),
+            whole(d, states * band.group * size, false),
+        ];
+        bind.extend(more.map(|more| whole(more, states * size, false)));
+        bind.extend([
+            whole(log_decay, decays, false),
+            whole(to, written, true),
+            whole(table, words, false),
+        ]);
+        if let Some(wide) = bind
+            .iter()
+            .map(|bind| bind.bytes.end)
+            .find(|bytes| *bytes > caps.binding_bytes)
+        {
+            return Err(Error::Limit {
+                what: "bytes in one binding, for the gradient of the decay,".into(),
+                needed: wide,
+                available: caps.binding_bytes,
+                remedy: "cut the batch or the heads",
+            });
+        }
+        b.steps.push(Step {
+            kernel: kernel.clone(),
+            bind,
+            params: bytes_of(&params).to_vec(),
+            groups,
+            predicted_ms: count as f64 * ms,
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn sum_rows(
+    b: &mut Builder,
+    caps: &Caps,
+    rows: usize,
+    width: usize,
+    [from, to]: [Slot; 2],
+) {
+    let params = SumRowsParams {
+        rows: rows as u32,
+        width: width as u32,
+    };
+    b.steps.push(Step {
+        kernel: kernel(
+            "linear/sum_rows",
+            [part!("linear/sum_rows.wgsl")],
+            Spec::default(),
+            SumRowsParams::FIELDS,
+            [64, 1, 1],
+            256,
+        ),
+        bind: vec![
+            whole(from, (rows * width) as u64, false),
+            whole(to, width as u64, true),
+        ],
+        params: bytes_of(&params).to_vec(),
+        groups: width as u64,
+        predicted_ms: 4.0 * (rows * width) as f64 / (caps.gflops * 1e6),
+    });
+}
+
+/// Copies states into those of a walk: `first` counts the walk's states, `to` the words before where they go.
+pub(super) fn state_copy(
+    b: &mut Builder,
+    caps: &Caps,
+    params: StateCopyParams,
+    [from, copied]: [Slot; 2],
+    first: u64,
+    to: u64,
+) {
+    let ratio = u64::from(params.ratio);
+    let source = u64::from(params.source_rows) * u64::from(params.source_columns);
+    let size = u64::from(params.rows) * u64::from(params.columns);
+    let stride = u64::from(params.stride);
+    let widest = 4 * source.max(stride * ratio);
+    let most = (caps.binding_bytes.saturating_sub(512) / widest).max(1) * ratio;
+    let states = u64::from(params.states);
+    let aligned = |words: u64| 4 * words / 256 * 256;
+    for n in (0..states).step_by(most as usize) {
+        let count = most.min(states - n);
+        let begin = (first + n) / ratio * source;
+        let end = (first + n + count).div_ceil(ratio) * source;
+        let out = to + n * stride;
+        let groups = (count * size).div_ceil(256);
+        let range = |begin: u64, end: u64| -> Range<u64> { aligned(begin)..4 * end };
+        let params = StateCopyParams {
+            states: count as u32,
+            source_offset: (begin - aligned(begin) / 4) as u32,
+            copied_offset: (out - aligned(out) / 4) as u32,
+            groups: groups as u32,
+            ..params
+        };
+        b.steps.push(Step {
+            kernel: kernel(
+                "linear/state_copy",
+                [part!("linear/state_copy.wgsl")],
+                Spec::default(),
+                StateCopyParams::FIELDS,
+                [64, 1, 1],
+                0,
+            ),
+            bind: vec![
+                Bind {
+                    slot: from,
+                    bytes: range(begin, end),
+                    write: false,
+                },
+                Bind {
+                    slot: copied,
+                    bytes: range(out, out + (count - 1) * stride + size),
+                    write: true,
+                },
+            ],
+            params: bytes_of(&params).to_vec(),
+            groups,
+            predicted_ms: 16.0 * (count * size) as f64 / (caps.gflops * 1e6),
+        });
+    }
+}
+
+/// The gradient of the initial state from that of the state after the first token.
+#[allow(clippy::too_many_arguments, reason = "one argument per tensor or size")]
+pub(super) fn initial_gradient(
+    b: &mut Builder,
+    caps: &Caps,
+    params: InitialGradientParams,
+    table: Vec<u32>,
+    log_decay: Option<(Slot, Decay)>,
+    rows: u64,
+    d: Slot,
+    taken: Option<Slot>,
+    to: Slot,
+) {
+    let decay = match log_decay {
+        Some(_) => part!("linear/first_decay.wgsl"),
+        None => part!("linear/first_decay_none.wgsl"),
+    };
+    let corrected = match taken {
+        Some(_) => part!("linear/taken.wgsl"),
+        None => part!("linear/taken_none.wgsl"),
+    };
+    let (per, decays) = match log_decay {
+        Some((_, Decay::Channel)) => (2u32, rows * u64::from(params.key)),
+        Some((_, Decay::Token)) => (1, rows),
+        _ => (0, params.heads.into()),
+    };
+    let states = u64::from(params.sequences) * u64::from(params.heads);
+    let padded = states * u64::from(params.padded_key) * u64::from(params.padded_value);
+    let elements = states * u64::from(params.key) * u64::from(params.value);
+    if elements == 0 {
+        return;
+    }
+    let words = table.len() as u64;
+    let table = b.add_table(table);
+    let groups = elements.div_ceil(64);
+    let mut bind = vec![whole(d, padded * u64::from(params.group), false)];
+    bind.extend(taken.map(|taken| whole(taken, padded, false)));
+    bind.extend(log_decay.map(|(slot, _)| whole(slot, decays, false)));
+    bind.extend([whole(to, elements, true), whole(table, words, false)]);
+    b.steps.push(Step {
+        kernel: kernel(
+            "linear/initial_gradient",
+            [part!("linear/initial_gradient.wgsl"), decay, corrected],
+            Spec::default().with("PER", per),
+            InitialGradientParams::FIELDS,
+            [64, 1, 1],
+            0,
+        ),
+        bind,
+        params: bytes_of(&InitialGradientParams {
+            groups: groups as u32,
+            ..params
+        })
+        .to_vec(),
+        groups,
+        predicted_ms: 64.0 * elements as f64 * f64::from(params.group) / (caps.gflops * 1e6),
+    });
+}

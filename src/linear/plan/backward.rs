@@ -1,0 +1,730 @@
+//! The gradients as walks: that of the queries reads the transposed state with that of the outputs, those of keys and values
+//! are walks from the last token to the first. Everything is computed in f32 and rounded once.
+
+use std::ops::Range;
+
+use super::{Call, OP, States};
+use crate::{
+    Error, Result,
+    gpu::{Caps, Dtype},
+    linear::{
+        Decay, FeatureMap, Layout, Options, Shape,
+        adjoint::{
+            self, Band, DecayGradientParams, InitialGradientParams, OwnTermsParams, StateCopyParams,
+        },
+        kernels::{Access, Rule, Start},
+        walk::{self, Rows, Walk},
+        window::{Field, GRAIN},
+    },
+    plan::{Builder, Plan, Slot, Work},
+};
+
+/// What goes in and out of the gradients beside the tensors that the options name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upstream<'a> {
+    /// The call had an initial state.
+    pub initial: bool,
+    /// A gradient of the final state is given.
+    pub last: bool,
+    /// The gradient of log_decay is wanted.
+    pub log_decay: bool,
+    /// That of beta is wanted.
+    pub beta: bool,
+    /// That of the initial state is wanted.
+    pub initial_gradient: bool,
+    /// Bounds of sequences packed into one batch entry.
+    pub cu_seqlens: Option<&'a [u32]>,
+}
+
+/// Plans [`linear::backward`](crate::linear::backward). Inputs: q, k, v, then log_decay, beta, the initial state, then the
+/// gradients of o and of the final state, where there are such; outputs: the gradients of q, k, v, then those of log_decay,
+/// beta and the initial state that are wanted.
+///
+/// # Errors
+/// As [`forward`](super::forward).
+pub fn backward(
+    shape: &Shape,
+    options: &Options,
+    upstream: Upstream<'_>,
+    caps: &Caps,
+) -> Result<Plan> {
+    let states = States {
+        initial: upstream.initial,
+        cu_seqlens: upstream.cu_seqlens,
+        ..States::default()
+    };
+    let call = Call::new(shape, options, states, caps)?;
+    let mut next = 3 + [call.slots.log_decay, call.slots.beta, call.slots.initial]
+        .iter()
+        .flatten()
+        .count() as u8;
+    let mut input = || {
+        next += 1;
+        Slot::Input(next - 1)
+    };
+    let grad_o = input();
+    let grad_last = upstream.last.then(input);
+    let mut last = 2;
+    let mut output = |wanted: bool| {
+        wanted.then(|| {
+            last += 1;
+            Slot::Output(last)
+        })
+    };
+    let absent = |what: &str, wanted: bool, exists: bool| {
+        if wanted && !exists {
+            return Err(Error::Argument {
+                op: OP,
+                what: format!("the gradient of {what}"),
+                expected: format!("absent where there is no {what}"),
+                got: "a tensor".into(),
+            });
+        }
+        Ok(wanted)
+    };
+    let log_decay = output(absent(
+        "log_decay",
+        upstream.log_decay,
+        options.decay != Decay::None,
+    )?);
+    let beta = output(absent("beta", upstream.beta, options.delta)?);
+    let initial = output(absent(
+        "initial_state",
+        upstream.initial_gradient,
+        upstream.initial,
+    )?);
+    let adjoint = Adjoint {
+        group: shape.heads / shape.kv_heads.max(1),
+        key: options.feature_width(shape).next_multiple_of(4),
+        value: shape.value.next_multiple_of(4) + if options.normalize.is_some() { 4 } else { 0 },
+        grad_o,
+        grad_last,
+        log_decay,
+        beta,
+        initial,
+        call,
+    };
+    let mut builder = Builder::default();
+    adjoint.push(&mut builder)?;
+    let work = adjoint.work();
+    let label = if options.causal {
+        "walks"
+    } else {
+        "two passes"
+    };
+    let plan = builder.plan(OP, format!("backward, {label}"), work);
+    plan.check(caps)?;
+    Ok(plan)
+}
+
+/// A call's gradients.
+struct Adjoint<'a> {
+    call: Call<'a>,
+    /// Query heads that share a key head.
+    group: usize,
+    /// Padded widths; that of values has room for the normaliser.
+    key: usize,
+    value: usize,
+    grad_o: Slot,
+    grad_last: Option<Slot>,
+    log_decay: Option<Slot>,
+    beta: Option<Slot>,
+    initial: Option<Slot>,
+}
+
+fn f32s(slot: Slot, heads: usize) -> Rows {
+    let elem = 4;
+    Rows { slot, heads, elem }
+}
+
+/// Where the state of a walk starts: a tensor of states, how many walkers share one, and whether only the first of them gets it.
+#[derive(Clone, Copy)]
+struct From {
+    slot: Slot,
+    ratio: usize,
+    once: bool,
+}
+
+/// The padded tensors that walks read.
+struct Tensors {
+    q: Rows,
+    k: Rows,
+    /// What is added to the state: values, or what the delta rule makes of them; with the normaliser's ones.
+    u: Rows,
+    /// Gradient of the outputs before the division.
+    dn: Rows,
+    log_decay: Option<Rows>,
+}
+
+impl Adjoint<'_> {
+    fn shape(&self) -> &Shape {
+        self.call.shape
+    }
+
+    fn heads(&self) -> usize {
+        self.shape().heads
+    }
+
+    fn kv_heads(&self) -> usize {
+        self.shape().kv_heads
+    }
+
+    fn band(&self, heads: usize) -> Band {
+        Band {
+            rows: (self.shape().batch * self.shape().tokens * heads) as u64,
+            tokens: self.shape().tokens as u64,
+            group: self.group as u64,
+            layout: self.shape().layout,
+        }
+    }
+
+    /// Scratch for so many columns a token and head.
+    fn scratch(&self, b: &mut Builder, heads: usize, width: usize) -> Rows {
+        f32s(
+            b.add_scratch(4 * self.band(heads).rows * width as u64),
+            heads,
+        )
+    }
+
+    /// Sequences with their batch entries.
+    fn sequences(&self) -> Vec<(usize, Range<usize>)> {
+        match &self.call.packed {
+            Some(packed) => packed
+                .sequences
+                .iter()
+                .map(|tokens| (0, tokens.clone()))
+                .collect(),
+            None => (0..self.shape().batch)
+                .map(|n| (n, 0..self.shape().tokens))
+                .collect(),
+        }
+    }
+
+    /// A walk over padded tensors; the state is transposed where values take the place of keys.
+    fn walk(
+        &self,
+        tensors: &Tensors,
+        heads: usize,
+        transposed: bool,
+        readers: [Rows; 2],
+        sources: [Rows; 2],
+    ) -> Walk<'_> {
+        let [key, value] = if transposed {
+            [self.value, self.key]
+        } else {
+            [self.key, self.value]
+        };
+        Walk {
+            field: Field {
+                batch: self.shape().batch,
+                tokens: self.shape().tokens,
+                heads,
+                layout: self.shape().layout,
+            },
+            packed: self.call.packed.as_ref(),
+            key,
+            value,
+            access: Access {
+                dtype: Dtype::F32,
+                native: true,
+                vectors: true,
+            },
+            readers: Some(readers),
+            sources: Some(sources),
+            fading: self.call.fading(transposed).0,
+            log_decay: tensors.log_decay,
+            rule: Rule::Additive,
+            aid: None,
+            map: FeatureMap::Identity,
+            reverse: false,
+            strict: false,
+            keeps: false,
+            start: Start::Zero,
+            state: Slot::Scratch(0),
+            scale: 1.0,
+            source_scale: 1.0,
+            eps: 0.0,
+            form: self.call.options.form,
+        }
+    }
+
+    /// Appends a walk with a state of its own, which is returned.
+    fn run(
+        &self,
+        b: &mut Builder,
+        mut walk: Walk<'_>,
+        from: Option<From>,
+        transposed: bool,
+    ) -> Result<Slot> {
+        let caps = self.call.caps;
+        let size = (walk.key * walk.value) as u64;
+        let slots: Vec<u64> = self
+            .sequences()
+            .iter()
+            .map(|(_, tokens)| walk.slots(tokens.len()))
+            .collect();
+        let heads = walk.field.heads as u64;
+        walk.state = b.add_scratch(4 * slots.iter().sum::<u64>() * heads * size);
+        if let Some(from) = from {
+            walk.start = Start::Resume;
+            let copy = |b: &mut Builder, first: u64, states: u64, stride: u64, to: u64| {
+                let params = StateCopyParams {
+                    states: states as u32,
+                    ratio: from.ratio as u32,
+                    once: u32::from(from.once),
+                    rows: walk.key as u32,
+                    columns: walk.value as u32,
+                    source_rows: self.call.options.feature_width(self.shape()) as u32,
+                    source_columns: self.shape().value as u32,
+                    transposed: u32::from(transposed),
+                    stride: stride as u32,
+                    ..StateCopyParams::default()
+                };
+                adjoint::state_copy(b, caps, params, [from.slot, walk.state], first, to);
+            };
+            let end = |slots: u64| if walk.reverse { (slots - 1) * size } else { 0 };
+            match &self.call.packed {
+                Some(_) if walk.keeps => {
+                    let mut base = 0;
+                    for (n, slots) in slots.iter().enumerate() {
+                        let first = n as u64 * heads;
+                        copy(
+                            b,
+                            first,
+                            heads,
+                            slots * size,
+                            base * heads * size + end(*slots),
+                        );
+                        base += slots;
+                    }
+                }
+                _ => {
+                    let each = slots.first().copied().unwrap_or(1);
+                    copy(b, 0, slots.len() as u64 * heads, each * size, end(each));
+                }
+            }
+        } else if self.shape().tokens == 0 {
+            walk::fill(
+                b,
+                caps,
+                walk.state,
+                slots.iter().sum::<u64>() * heads * size,
+            );
+        }
+        if self.call.options.causal {
+            walk.push(b, caps)?;
+        } else {
+            Walk {
+                readers: None,
+                ..walk.clone()
+            }
+            .push(b, caps)?;
+            Walk {
+                sources: None,
+                start: Start::Resume,
+                ..walk.clone()
+            }
+            .push(b, caps)?;
+        }
+        Ok(walk.state)
+    }
+
+    fn push(&self, b: &mut Builder) -> Result<()> {
+        let (shape, options, caps) = (self.shape(), self.call.options, self.call.caps);
+        let (heads, kv_heads, scale) = (self.heads(), self.kv_heads(), options.scale);
+        let eps = options.normalize;
+        let [key, value] = [self.call.options.feature_width(shape), shape.value];
+        let q = self.widen(b, Slot::Input(0), heads, key, options.feature_map)?;
+        let k = self.widen(b, Slot::Input(1), kv_heads, key, options.feature_map)?;
+        let v = self.widen(b, Slot::Input(2), kv_heads, value, FeatureMap::Identity)?;
+        let dn = self.widen(b, self.grad_o, heads, value, FeatureMap::Identity)?;
+        let log_decay = match (options.decay, self.call.fading(false).1) {
+            (Decay::Channel, Some(rows)) if !key.is_multiple_of(4) => {
+                Some(self.widen_f32(b, rows.slot, kv_heads, key)?)
+            }
+            (_, rows) => rows,
+        };
+        let mut t = Tensors {
+            q,
+            k,
+            u: v,
+            dn,
+            log_decay,
+        };
+        let initial = self.call.slots.initial.map(|slot| From {
+            slot,
+            ratio: self.call.spread(),
+            once: false,
+        });
+        let grad_last = self.grad_last.map(|slot| From {
+            slot,
+            ratio: self.group,
+            once: true,
+        });
+
+        if let Some(eps) = eps {
+            t.u = self.scratch(b, kv_heads, self.value);
+            adjoint::augment(
+                b,
+                caps,
+                self.band(kv_heads),
+                (self.value / 4 - 1) as u32,
+                [v.slot, t.u.slot],
+            );
+            let y = self.scratch(b, heads, self.value);
+            let mut walk = self.walk(
+                &t,
+                kv_heads * self.call.spread(),
+                false,
+                [t.q, y],
+                [t.k, t.u],
+            );
+            walk.scale = scale;
+            self.run(b, walk, initial, false)?;
+            t.dn = self.scratch(b, heads, self.value);
+            let vecs = (self.value / 4 - 1) as u32;
+            adjoint::normalize(
+                b,
+                caps,
+                self.band(heads),
+                vecs,
+                eps,
+                [y.slot, dn.slot, t.dn.slot],
+            );
+        }
+        // What the state missed of the values, and what was therefore added.
+        let mut missed = None;
+        if let Some(beta) = self.call.slots.beta {
+            let e = self.scratch(b, kv_heads, self.value);
+            let mut walk = self.walk(&t, kv_heads, false, [t.k, e], [t.k, t.u]);
+            walk.rule = Rule::Missed;
+            walk.aid = Some(beta);
+            self.run(
+                b,
+                walk,
+                initial.map(|from| From { ratio: 1, ..from }),
+                false,
+            )?;
+            t.u = self.scratch(b, kv_heads, self.value);
+            adjoint::weigh(
+                b,
+                caps,
+                self.band(kv_heads),
+                (self.value / 4) as u32,
+                [e.slot, beta, t.u.slot],
+            );
+            missed = Some((e, beta));
+        }
+
+        // dq
+        let flows = self.log_decay.is_some();
+        let aligned = shape.dtype == Dtype::F32
+            && key.is_multiple_of(4)
+            && value.is_multiple_of(4)
+            && options.feature_map == FeatureMap::Identity;
+        let dq = if aligned {
+            f32s(Slot::Output(0), heads)
+        } else {
+            self.scratch(b, heads, self.key)
+        };
+        let mut walk = self.walk(
+            &t,
+            kv_heads * self.call.spread(),
+            true,
+            [t.dn, dq],
+            [t.u, t.k],
+        );
+        walk.scale = scale;
+        (walk.strict, walk.keeps) = (flows, flows);
+        let s_states = self.run(b, walk, initial, true)?;
+
+        // dv, or with the delta rule the gradient of what was added before corrections
+        let direct = aligned && self.group == 1 && missed.is_none();
+        let dv = if direct && eps.is_none() {
+            f32s(Slot::Output(2), heads)
+        } else {
+            self.scratch(b, heads, self.value)
+        };
+        let mut walk = self.walk(&t, heads, false, [t.k, dv], [t.q, t.dn]);
+        walk.source_scale = scale;
+        walk.reverse = true;
+        let d_first = self.run(b, walk, grad_last, false)?;
+
+        // dk from the readouts
+        let dk = if direct {
+            f32s(Slot::Output(1), heads)
+        } else {
+            self.scratch(b, heads, self.key)
+        };
+        let mut walk = self.walk(&t, heads, true, [t.u, dk], [t.dn, t.q]);
+        walk.source_scale = scale;
+        walk.reverse = true;
+        (walk.strict, walk.keeps) = (flows, flows);
+        let d_states = self.run(b, walk, grad_last, true)?;
+        let flow = self.scratch(b, if flows { heads } else { 0 }, self.key);
+        if flows {
+            let params = OwnTermsParams {
+                key_vecs: (self.key / 4) as u32,
+                value_vecs: (self.value / 4) as u32,
+                scale,
+                ..OwnTermsParams::default()
+            };
+            let slots = [t.q, t.k, t.dn, t.u, dq, dk, flow].map(|rows| rows.slot);
+            adjoint::own_terms(b, caps, self.band(heads), params, slots);
+        }
+
+        // The delta rule's corrections
+        let mut keys = vec![dk];
+        let mut corrections = None;
+        let mut values = dv;
+        let mut taken = None;
+        if let Some((e, beta)) = missed {
+            let y = self.summed(b, &[dv], self.value)?;
+            let missed_gradient = self.scratch(b, kv_heads, self.value);
+            let mut walk = self.walk(&t, kv_heads, false, [t.k, missed_gradient], [t.k, y]);
+            (walk.rule, walk.aid, walk.reverse) = (Rule::Missed, Some(beta), true);
+            taken = Some(self.run(b, walk, None, false)?);
+            values = self.scratch(b, kv_heads, self.value);
+            let vecs = (self.value / 4) as u32;
+            adjoint::weigh(
+                b,
+                caps,
+                self.band(kv_heads),
+                vecs,
+                [missed_gradient.slot, beta, values.slot],
+            );
+            if let Some(grad) = self.beta {
+                adjoint::dot(
+                    b,
+                    caps,
+                    self.band(kv_heads),
+                    vecs,
+                    [e.slot, missed_gradient.slot, grad],
+                );
+            }
+            let left = self.scratch(b, kv_heads, self.key);
+            let mut walk = self.walk(&t, kv_heads, true, [t.u, left], [values, t.k]);
+            (walk.source_scale, walk.reverse, walk.strict, walk.keeps) = (-1.0, true, true, flows);
+            let more = self.run(b, walk, None, true)?;
+            let came = self.scratch(b, kv_heads, self.key);
+            let mut walk = self.walk(&t, kv_heads, true, [values, came], [t.u, t.k]);
+            (walk.scale, walk.strict) = (-1.0, true);
+            self.run(b, walk, initial.map(|from| From { ratio: 1, ..from }), true)?;
+            if flows {
+                let slots = [t.k, came, left, flow].map(|rows| rows.slot);
+                adjoint::key_flow(b, caps, self.band(kv_heads), (self.key / 4) as u32, slots);
+            }
+            keys.extend([left, came]);
+            corrections = Some(more);
+        }
+        if let Some(grad) = self.log_decay {
+            self.decay_gradient(b, [flow.slot, s_states, d_states], corrections, grad)?;
+        }
+        if let Some(grad) = self.initial {
+            self.initial_gradient(b, d_first, taken, grad);
+        }
+        if !aligned {
+            self.finish(
+                b,
+                &[dq],
+                Slot::Input(0),
+                Slot::Output(0),
+                key,
+                options.feature_map,
+            )?;
+        }
+        if !direct {
+            self.finish(
+                b,
+                &keys,
+                Slot::Input(1),
+                Slot::Output(1),
+                key,
+                options.feature_map,
+            )?;
+        }
+        if !(direct && eps.is_none()) {
+            self.finish(
+                b,
+                &[values],
+                Slot::Input(2),
+                Slot::Output(2),
+                value,
+                FeatureMap::Identity,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A tensor as padded f32 after the feature map: itself where it is that already.
+    fn widen(
+        &self,
+        b: &mut Builder,
+        slot: Slot,
+        heads: usize,
+        width: usize,
+        map: FeatureMap,
+    ) -> Result<Rows> {
+        let _ = b;
+        if self.shape().dtype == Dtype::F32
+            && width.is_multiple_of(4)
+            && map == FeatureMap::Identity
+        {
+            return Ok(f32s(slot, heads));
+        }
+        Err(Error::Unsupported {
+            op: OP,
+            what: "this on a device yet".into(),
+        })
+    }
+
+    fn widen_f32(&self, b: &mut Builder, slot: Slot, heads: usize, width: usize) -> Result<Rows> {
+        let _ = (b, slot, heads, width);
+        Err(Error::Unsupported {
+            op: OP,
+            what: "this on a device yet".into(),
+        })
+    }
+
+    /// Sums parts, and the query heads that share a key head.
+    fn summed(&self, b: &mut Builder, parts: &[Rows], width: usize) -> Result<Rows> {
+        let _ = (b, width);
+        match parts {
+            [one] if one.heads == self.kv_heads() => Ok(*one),
+            _ => Err(Error::Unsupported {
+                op: OP,
+                what: "this on a device yet".into(),
+            }),
+        }
+    }
+
+    /// Sums parts and shared heads, goes through the feature map and rounds.
+    fn finish(
+        &self,
+        b: &mut Builder,
+        parts: &[Rows],
+        x: Slot,
+        to: Slot,
+        width: usize,
+        map: FeatureMap,
+    ) -> Result<()> {
+        let _ = (b, parts, x, to, width, map);
+        Err(Error::Unsupported {
+            op: OP,
+            what: "this on a device yet".into(),
+        })
+    }
+
+    fn decay_gradient(
+        &self,
+        b: &mut Builder,
+        [flow, s, d]: [Slot; 3],
+        more: Option<Slot>,
+        grad: Slot,
+    ) -> Result<()> {
+        let (caps, kv_heads) = (self.call.caps, self.kv_heads());
+        let mut table: Vec<u32> = Vec::new();
+        let mut base = 0;
+        for (batch, tokens) in self.sequences() {
+            let chunks = tokens.len().div_ceil(GRAIN as usize);
+            for chunk in 0..chunks {
+                let begin = tokens.start + chunk * GRAIN as usize;
+                let end = (begin + GRAIN as usize).min(tokens.end);
+                let row = [batch, begin, end, tokens.end, base, chunks + 1, chunk + 1];
+                table.extend(row.map(|n| n as u32));
+            }
+            base += chunks + 1;
+        }
+        let chunks = table.len() / 7;
+        let decay = self.call.options.decay;
+        let per_head = decay == Decay::Head;
+        let log_decay = self.call.slots.log_decay.ok_or_else(|| Error::Gpu {
+            message: "no decay".into(),
+        })?;
+        let to = if per_head {
+            b.add_scratch(4 * (chunks * kv_heads) as u64)
+        } else {
+            grad
+        };
+        if chunks == 0 {
+            let words = if per_head { kv_heads } else { 0 };
+            walk::fill(b, caps, grad, words as u64);
+            return Ok(());
+        }
+        let params = DecayGradientParams {
+            tokens: self.shape().tokens as u32,
+            head_first: u32::from(self.shape().layout == Layout::Bhtd),
+            heads: kv_heads as u32,
+            head_count: kv_heads as u32,
+            group: self.group as u32,
+            spread: self.call.spread() as u32,
+            key: self.call.options.feature_width(self.shape()) as u32,
+            key_vecs: (self.key / 4) as u32,
+            value: self.value as u32,
+            ..DecayGradientParams::default()
+        };
+        let states = (base * kv_heads) as u64;
+        adjoint::decay_gradient(
+            b,
+            caps,
+            params,
+            decay,
+            table,
+            states,
+            self.band(self.heads()),
+            [flow, s, d, log_decay, to],
+            more,
+        )?;
+        if per_head {
+            adjoint::sum_rows(b, caps, chunks, kv_heads, [to, grad]);
+        }
+        Ok(())
+    }
+
+    fn initial_gradient(&self, b: &mut Builder, d: Slot, taken: Option<Slot>, grad: Slot) {
+        let sequences = self.sequences();
+        let table = sequences
+            .iter()
+            .flat_map(|(batch, tokens)| [*batch, tokens.start, tokens.end]);
+        let table: Vec<u32> = table.map(|n| n as u32).collect();
+        let params = InitialGradientParams {
+            sequences: sequences.len() as u32,
+            tokens: self.shape().tokens as u32,
+            head_first: u32::from(self.shape().layout == Layout::Bhtd),
+            heads: self.kv_heads() as u32,
+            group: self.group as u32,
+            key: self.call.options.feature_width(self.shape()) as u32,
+            value: self.shape().value as u32,
+            padded_key: self.key as u32,
+            padded_value: self.value as u32,
+            groups: 0,
+        };
+        let log_decay = self
+            .call
+            .slots
+            .log_decay
+            .map(|slot| (slot, self.call.options.decay));
+        let rows = self.band(self.kv_heads()).rows;
+        adjoint::initial_gradient(
+            b,
+            self.call.caps,
+            params,
+            table,
+            log_decay,
+            rows,
+            d,
+            taken,
+            grad,
+        );
+    }
+
+    /// Two and a half times the operations of the forward walk; every input read and every gradient written once.
+    fn work(&self) -> Work {
+        let forward = self.call.work();
+        Work {
+            flops: 2.5 * forward.flops,
+            bytes: 2.0 * forward.bytes,
+            ..forward
+        }
+    }
+}
