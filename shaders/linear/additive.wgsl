@@ -11,3 +11,7 @@ fn z_start(at: u32, left: u32) -> vec4f {
 }
 
 fn put_z(at: u32, left: u32, x: vec4f) {}
+
+fn solution(at: u32) -> f32 {
+    return 0.0;
+}

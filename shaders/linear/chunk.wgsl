@@ -1,35 +1,21 @@
 // Linear attention by chunks of CHUNK tokens, intra-chunk as a masked product and inter-chunk through the state S at the
-// chunk's start (Lightning Attention-2):
+// chunk's start (Lightning Attention-2). With W_r the factors of tokens up to r and M_rj those of tokens j+1 .. r:
 //
-//   O_r = scale * ( exp((r+1) g) S^T q_r + sum_{j<=r} exp((r-j) g) (q_r . k_j) v_j )        r = 0 .. CHUNK-1
+//   y_r = scale * ( (W_r x_r)^T S + sum_{j<=r} (x_r . M_rj a_j) u_j )        j < r where STRICT
 //   S  <- the update of `state_tile`
+//   u_j = b_j, or with the delta rule beta_j e_j,  e = R (b - (W a)^T S),  R from `delta_prepare`
 //
-// A workgroup walks the chunks of one (batch, head, segment) with VALUE_TILE columns of S in registers.
-// Parameters and bindings: `walk`, `outputs`.
-
-// The arena holds slabs of 16 channels of Q, K and S, then slabs of TOKEN_SLAB tokens of K and V.
-const CHANNEL_VECS: u32 = 4u;
-const ARENA_Q: u32 = 0u;
-const ARENA_KEYS: u32 = CHUNK * CHANNEL_VECS;
-const ARENA_S: u32 = 2u * CHUNK * CHANNEL_VECS;
-const ARENA_K: u32 = 0u;
-const ARENA_V: u32 = TOKEN_SLAB * KEY_PAD / 4u;
-const ARENA: u32 = max(ARENA_S + 4u * VALUE_TILE, TOKEN_SLAB * (KEY_PAD + VALUE_TILE) / 4u);
+// Where columns fade, the factors act on y and u: y_r takes the terms of its chunk in order, fading as they did.
+//
+// A workgroup walks the chunks of one walker and segment with VALUE_TILE columns of S in registers.
 var<workgroup> arena: array<vec4f, ARENA>;
 var<workgroup> scores: array<f32, CHUNK * CHUNK>;
 
-// Outputs: O_ROWS consecutive rows by 4 columns an invocation. Scores: A_ROWS rows by 4 columns, CHUNK/4 apart.
-const O_ROWS: u32 = CHUNK / TY;
-const AX: u32 = CHUNK / 4u;
-const A_ROWS: u32 = CHUNK * AX / 256u;
-
-fn load_q(row: u32, t: u32, end: u32, channel: u32) -> vec4f {
-    let live = t < end && channel < p.key;
-    let at = p.q_offset + select(row * p.key, (row + t * p.token_stride) * p.key + channel, live);
-    let left = select(1u, p.key - channel, live);
-    let c = cells(at, left);
-    return select(vec4f(), gather(at, left, q[c.x], q[c.y], q[c.z], q[c.w]), live);
-}
+// Outputs: O_ROWS consecutive rows by 4 columns an invocation.
+const O_ROWS: u32 = (CHUNK + TY - 1u) / TY;
+var<private> out: array<vec4f, O_ROWS>;
+var<private> den: array<f32, O_ROWS>;
+var<private> missed: array<vec4f, O_ROWS>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lid: u32) {
@@ -40,101 +26,192 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
 }
 
 fn walk(here: Place, lid: u32) {
-    let tx = lid % TX;
-    let ty = lid / TX;
-    let ax = lid % AX;
-    let ay = lid / AX;
-    let column = here.column + 4u * tx;
-    let left = select(1u, p.value - column, column < p.value);
-    for (var i = 0u; i < S_ROWS; i++) {
-        let row = ty * S_ROWS + i;
-        let live = row < p.key && column < p.value;
-        let start = start_state(here.state_at + select(0u, row * p.value + column, live), select(1u, left, live));
-        s[i] = select(vec4f(), start, live);
+    start_state(here, lid);
+    if (KEEP && SOURCES && !RESUMES) {
+        write_state(here, slot_before(here.span, select(here.span.begin, here.span.end, REVERSE)), lid);
     }
-
-    for (var first = here.begin; first < here.end; first += CHUNK) {
-        var out: array<vec4f, O_ROWS>;
-        for (var i = 0u; i < O_ROWS; i++) {
-            out[i] = vec4f();
+    let chunks = (here.span.end - here.span.begin + CHUNK - 1u) / CHUNK;
+    for (var n = 0u; n < chunks; n++) {
+        let chunk = chunk_of(here.span, n, chunks);
+        open_gates(here, chunk, lid);
+        open_rows(here, chunk, lid);
+        if (DELTA) {
+            miss(here, chunk, lid);
         }
-        var a: array<vec4f, A_ROWS>;
-        for (var i = 0u; i < A_ROWS; i++) {
-            a[i] = vec4f();
-        }
-
-        // A = Q K^T and O = Q S, 16 channels at a time.
-        for (var slab = 0u; slab < KEY_PAD; slab += 16u) {
-            workgroupBarrier();
-            for (var e = lid; e < CHUNK * CHANNEL_VECS; e += 256u) {
-                let r = e / CHANNEL_VECS;
-                let c = e % CHANNEL_VECS;
-                arena[ARENA_Q + c * CHUNK + r] = load_q(here.row, first + r, here.end, slab + 4u * c);
-                arena[ARENA_KEYS + c * CHUNK + r] = load_k(here.row, first + r, here.end, slab + 4u * c);
-            }
-            for (var i = 0u; i < S_ROWS; i++) {
-                let row = ty * S_ROWS + i;
-                if (row >= slab && row < slab + 16u) {
-                    arena[ARENA_S + (row - slab) * TX + tx] = s[i];
-                }
-            }
-            workgroupBarrier();
-            for (var c = 0u; c < CHANNEL_VECS; c++) {
-                let k0 = arena[ARENA_KEYS + c * CHUNK + ax];
-                let k1 = arena[ARENA_KEYS + c * CHUNK + ax + AX];
-                let k2 = arena[ARENA_KEYS + c * CHUNK + ax + 2u * AX];
-                let k3 = arena[ARENA_KEYS + c * CHUNK + ax + 3u * AX];
-                for (var i = 0u; i < A_ROWS; i++) {
-                    let qr = arena[ARENA_Q + c * CHUNK + ay * A_ROWS + i];
-                    a[i] += vec4f(dot(qr, k0), dot(qr, k1), dot(qr, k2), dot(qr, k3));
-                }
-                let s0 = arena[ARENA_S + (4u * c) * TX + tx];
-                let s1 = arena[ARENA_S + (4u * c + 1u) * TX + tx];
-                let s2 = arena[ARENA_S + (4u * c + 2u) * TX + tx];
-                let s3 = arena[ARENA_S + (4u * c + 3u) * TX + tx];
-                for (var i = 0u; i < O_ROWS; i++) {
-                    let qr = arena[ARENA_Q + c * CHUNK + ty * O_ROWS + i];
-                    out[i] = fma(vec4f(qr.x), s0, fma(vec4f(qr.y), s1, fma(vec4f(qr.z), s2, fma(vec4f(qr.w), s3, out[i]))));
-                }
-            }
-        }
-
-        // Weights: exp((r-j) g) on the scores of j <= r, exp((r+1) g) on what the state gives row r.
-        for (var i = 0u; i < A_ROWS; i++) {
-            let r = ay * A_ROWS + i;
-            for (var n = 0u; n < 4u; n++) {
-                let j = ax + n * AX;
-                let weight = exp(here.log_decay * f32(r - min(r, j)));
-                scores[r * CHUNK + j] = select(0.0, weight * a[i][n], j <= r);
-            }
-        }
-        for (var i = 0u; i < O_ROWS; i++) {
-            out[i] *= exp(here.log_decay * f32(ty * O_ROWS + i + 1u));
-        }
-
-        // O += A V and the update of S, TOKEN_SLAB tokens at a time.
         clear_added();
-        for (var n = 0u; n < CHUNK / TOKEN_SLAB; n++) {
-            workgroupBarrier();
-            stage_slab(here, first, n, lid);
-            workgroupBarrier();
-            if (n * TOKEN_SLAB < (ty + 1u) * O_ROWS) {
-                for (var j = 0u; j < TOKEN_SLAB; j++) {
-                    let vj = arena[ARENA_V + j * TX + tx];
-                    for (var i = 0u; i < O_ROWS; i++) {
-                        out[i] = fma(vec4f(scores[(ty * O_ROWS + i) * CHUNK + n * TOKEN_SLAB + j]), vj, out[i]);
+        if (READS) {
+            for (var reader = 0u; reader < GROUP; reader++) {
+                let head = (here.span.head * GROUP + reader) * p.q_heads / (p.state_heads * GROUP);
+                read_state(here, chunk, rows_of(here.span.batch, head, p.q_heads), false, SOURCES, lid);
+                if (SOURCES) {
+                    combine(here, chunk, true, reader + 1u == GROUP, lid);
+                }
+                write_outputs(here, chunk, reader, lid);
+            }
+        } else {
+            combine(here, chunk, false, true, lid);
+        }
+        if (SOURCES) {
+            update_state(here, chunk, lid);
+            let passed = select(chunk.first + chunk.length, chunk.first, REVERSE);
+            if (KEEP && ((passed - here.span.first) % CHUNK_TOKENS == 0u || passed == here.span.end)) {
+                write_state(here, slot_before(here.span, passed), lid);
+            }
+        }
+    }
+    if (SOURCES) {
+        if (!KEEP) {
+            write_state(here, 0u, lid);
+        }
+        write_ends(here, lid);
+    }
+}
+
+// out = (W x)^T S, and the scores of x where asked; x is a where `keys`.
+fn read_state(here: Place, chunk: Chunk, readers: Rows, keys: bool, scored: bool, lid: u32) {
+    let tx = lid % TX;
+    let first = lid / TX * O_ROWS;
+    for (var i = 0u; i < O_ROWS; i++) {
+        out[i] = vec4f();
+        den[i] = 0.0;
+    }
+    clear_scores();
+    for (var slab = 0u; slab < KEY_PAD; slab += 4u * CHANNEL_VECS) {
+        workgroupBarrier();
+        stage_rows(here, chunk, readers, slab, keys, scored, lid);
+        for (var i = 0u; i < S_ROWS; i++) {
+            let row = lid / TX * S_ROWS + i;
+            if (row >= slab && row < slab + 4u * CHANNEL_VECS) {
+                arena[ARENA_STATE + (row - slab) * TX + tx] = s[i];
+            }
+        }
+        workgroupBarrier();
+        if (scored) {
+            add_scores(lid);
+        }
+        if (first < CHUNK) {
+            for (var c = 0u; c < CHANNEL_VECS; c++) {
+                let at = ARENA_STATE + 4u * c * TX + tx;
+                let s0 = arena[at];
+                let s1 = arena[at + TX];
+                let s2 = arena[at + 2u * TX];
+                let s3 = arena[at + 3u * TX];
+                for (var i = 0u; i < O_ROWS; i++) {
+                    let x = arena[ARENA_X + c * CHUNK + first + i];
+                    out[i] = fma(vec4f(x.x), s0, fma(vec4f(x.y), s1, fma(vec4f(x.z), s2, fma(vec4f(x.w), s3, out[i]))));
+                    if (NORMALIZE) {
+                        den[i] += dot(x, keys_sum[slab / 4u + c]);
                     }
                 }
             }
-            add_slab(tx, ty);
         }
-        update_state(here, first);
+    }
+    if (DECAY == DECAY_SCALAR && first < CHUNK) {
         for (var i = 0u; i < O_ROWS; i++) {
-            let t = first + ty * O_ROWS + i;
-            if (t < here.end && column < p.value) {
-                put_o(here.row, t, column, p.scale * out[i]);
+            let win = exp(log_win(first + i));
+            out[i] *= win;
+            den[i] *= win;
+        }
+    }
+    if (scored) {
+        write_scores(lid);
+    }
+}
+
+// Adds the chunk's own terms to the outputs, and its tokens to what the state gains.
+fn combine(here: Place, chunk: Chunk, reads: bool, adds: bool, lid: u32) {
+    let tx = lid % TX;
+    let first = lid / TX * O_ROWS;
+    for (var n = 0u; n < CHUNK / TOKEN_SLAB; n++) {
+        workgroupBarrier();
+        if (adds) {
+            stage_keys(here, chunk, n, lid);
+        }
+        stage_values(here, chunk, n, lid);
+        if (DELTA) {
+            stage_missed(n, lid);
+        }
+        workgroupBarrier();
+        if (reads && first < CHUNK && n * TOKEN_SLAB < first + O_ROWS) {
+            for (var j = 0u; j < TOKEN_SLAB; j++) {
+                let vj = arena[ARENA_VALUES + j * TX + tx];
+                for (var i = 0u; i < O_ROWS; i++) {
+                    let score = scores[(first + i) * CHUNK + n * TOKEN_SLAB + j];
+                    if (DECAY == DECAY_COLUMNS) {
+                        let f = select(vec4f(1.0), arena[ARENA_FADING + j * TX + tx], n * TOKEN_SLAB + j <= first + i);
+                        out[i] = fma(vec4f(score), vj, f * out[i]);
+                    } else {
+                        out[i] = fma(vec4f(score), vj, out[i]);
+                    }
+                    if (NORMALIZE) {
+                        den[i] += score;
+                    }
+                }
+            }
+        }
+        if (adds) {
+            add_slab(lid);
+        }
+    }
+}
+
+// What the state misses of the chunk's values, and then what is added of it.
+fn miss(here: Place, chunk: Chunk, lid: u32) {
+    let tx = lid % TX;
+    let first = lid / TX * O_ROWS;
+    let column = here.column + 4u * tx;
+    read_state(here, chunk, here.keys, true, false, lid);
+    for (var i = 0u; i < O_ROWS; i++) {
+        let r = first + i;
+        missed[i] = source_column(row_at(here.values, chunk, r), column, r < chunk.length && column < p.value) - out[i];
+        out[i] = vec4f();
+    }
+    let solved_rows = rows_of(here.span.batch, here.span.head, p.state_heads);
+    for (var e = lid; e < CHUNK * CHUNK; e += 256u) {
+        let r = e / CHUNK;
+        scores[e] = select(0.0, solution(row_at(solved_rows, chunk, r) * CHUNK + e % CHUNK), r < chunk.length);
+    }
+    for (var n = 0u; n < CHUNK / TOKEN_SLAB; n++) {
+        workgroupBarrier();
+        stage_missed(n, lid);
+        workgroupBarrier();
+        if (first < CHUNK) {
+            for (var j = 0u; j < TOKEN_SLAB; j++) {
+                let vj = arena[ARENA_VALUES + j * TX + tx];
+                for (var i = 0u; i < O_ROWS; i++) {
+                    let c = n * TOKEN_SLAB + j;
+                    let weight = select(scores[(first + i) * CHUNK + c], 1.0, c == first + i);
+                    out[i] = fma(vec4f(weight), vj, out[i]);
+                }
             }
         }
     }
-    write_state(here, tx, ty);
+    for (var i = 0u; i < O_ROWS; i++) {
+        let r = first + i;
+        if (OUT_MISSED && r < chunk.length && column < p.value) {
+            put_o(row_at(rows_of(here.span.batch, here.span.head, p.state_heads), chunk, r), column, out[i]);
+        }
+        missed[i] = scores[min(r, CHUNK - 1u) * (CHUNK + 1u)] * out[i];
+    }
+}
+
+// TOKEN_SLAB tokens of `missed`, from the invocations that own them.
+fn stage_missed(n: u32, lid: u32) {
+    for (var i = 0u; i < O_ROWS; i++) {
+        let r = lid / TX * O_ROWS + i;
+        if (r >= n * TOKEN_SLAB && r < (n + 1u) * TOKEN_SLAB) {
+            arena[ARENA_VALUES + (r - n * TOKEN_SLAB) * TX + lid % TX] = missed[i];
+        }
+    }
+}
+
+fn write_outputs(here: Place, chunk: Chunk, reader: u32, lid: u32) {
+    let column = here.column + 4u * (lid % TX);
+    let rows = rows_of(here.span.batch, here.span.head * GROUP + reader, p.state_heads * GROUP);
+    for (var i = 0u; i < O_ROWS; i++) {
+        let r = lid / TX * O_ROWS + i;
+        if (r < chunk.length && column < p.value) {
+            put_o(row_at(rows, chunk, r), column, quotient(out[i], den[i]));
+        }
+    }
 }

@@ -2,3 +2,4 @@
 const DECAY_SCALAR: u32 = 1u;
 const DECAY_ROWS: u32 = 2u;
 const DECAY_COLUMNS: u32 = 3u;
+// `UNIFORM` says that all tokens of a walker have one log decay.

@@ -1,5 +1,6 @@
 // No decay.
 const DECAY: u32 = 0u;
+const UNIFORM: bool = true;
 
 fn token_log_decay(head: u32, row: u32) -> f32 {
     return 0.0;

@@ -1,6 +1,7 @@
 // One decay per token, head and row of the state, clamped as in `decay_head`.
 // 5 log_decay: array<StateCell>, log_decay[g_offset + row * width + channel]
 const DECAY: u32 = 2u;
+const UNIFORM: bool = false;
 @group(0) @binding(5) var<storage, read> log_decay: array<StateCell>;
 
 fn token_log_decay(head: u32, row: u32) -> f32 {

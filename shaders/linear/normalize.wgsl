@@ -19,3 +19,7 @@ fn put_z(at: u32, left: u32, x: vec4f) {
         z[(p.z_offset + at + i) >> PART_SHIFT] = state_part(x, i);
     }
 }
+
+fn solution(at: u32) -> f32 {
+    return 0.0;
+}

@@ -444,14 +444,6 @@ fn fade_of_rows(block: Fade, n: u32) -> Fade {
     return block;
 }
 
-fn quotient(y: vec4f, den: f32) -> vec4f {
-    if (!NORMALIZE) {
-        return p.scale * y;
-    }
-    let d = p.scale * den + p.eps;
-    return select(p.scale * y / d, vec4f(), d == 0.0);
-}
-
 fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32, live: bool, out: ptr<function, array<vec4f, READERS>>, den: ptr<function, array<f32, READERS>>) {
     if (ROW_GROUPS > 1u) {
         for (var t = 0u; t < READERS; t++) {

@@ -10,6 +10,6 @@ fn span_of(index: u32) -> Span {
         min(begin + p.segment_tokens, p.first_token + p.tokens),
         0u,
         p.total,
-        walker * p.slots + select(0u, segment, p.segments > 1u),
+        walker * p.slots + select(min(segment, p.slots - 1u), 0u, KEEP),
     );
 }

@@ -1,80 +1,144 @@
-// The state tile of a workgroup in registers, and its update by a chunk of CHUNK tokens (shared by `chunk`, `local_state`):
+// The state tile of a workgroup in registers, and its update by a chunk of CHUNK tokens:
 //
-//   S <- exp(L g) S + sum_r exp((L - 1 - r) g) k_r v_r^T        r = 0 .. L-1, L the chunk's own length
+//   S <- W S + sum_j W_j a_j u_j^T        W the factors of all the chunk's tokens, W_j of those after j
 //
 // 256 invocations as TX columns (4 values each) by TY rows; an invocation owns S_ROWS consecutive rows of KEY_PAD.
 // Every exponent is <= 0, those of padded rows included.
 const TX: u32 = VALUE_TILE / 4u;
 const TY: u32 = 256u / TX;
 const S_ROWS: u32 = KEY_PAD / TY;
+const KEY_VECS: u32 = KEY_PAD / 4u;
+
+// The arena of the update: TOKEN_SLAB tokens of a, of u and, where columns fade, of their factors.
+const ARENA_KEYS: u32 = 0u;
+const ARENA_VALUES: u32 = TOKEN_SLAB * KEY_VECS;
+const ARENA_FADING: u32 = ARENA_VALUES + TOKEN_SLAB * TX;
 
 var<private> s: array<vec4f, S_ROWS>;
 // What the chunk adds, summed by itself: S is rounded once a chunk and not once a token, which counts in long sums.
 var<private> added: array<vec4f, S_ROWS>;
+// The sum of keys, and what the chunk adds to it.
+var<workgroup> keys_sum: array<vec4f, Z_VECS>;
+var<private> keys_added: vec4f;
+// Sums of the chunk's log decays for each row of the state, where rows fade.
+var<workgroup> row_decays: array<vec4f, ROW_VECS>;
+// Sums of all log decays: of the whole state, of 4 rows or of the invocation's columns.
+var<private> total: vec4f;
 
-// What the workgroup works on; the same for all its invocations, so that loops over it are uniform. `column` is its first.
-struct Place {
-    row: u32,
-    column: u32,
-    begin: u32,
-    end: u32,
-    state_at: u32,
-    log_decay: f32,
+fn load_state(at: u32, left: u32) -> vec4f {
+    let c = state_cells(p.state_offset + at, left);
+    return gather_state(left, state[c.x], state[c.y], state[c.z], state[c.w]);
 }
 
-fn place(index: u32) -> Place {
-    let slice = index % p.slices;
-    let segment = (index / p.slices) % p.segments;
-    let head = p.first_head + index / (p.slices * p.segments);
-    let begin = segment * p.segment_tokens;
-    return Place(
-        (head / p.heads) * p.batch_stride + (head % p.heads) * p.head_stride,
-        slice * VALUE_TILE,
-        begin,
-        min(begin + p.segment_tokens, p.tokens),
-        (head * p.segments + segment) * p.key * p.value,
-        log_decay_of(head % p.heads),
-    );
+fn slot_at(span: Span, slot: u32) -> u32 {
+    return (span.state_at + slot) * p.key * p.value;
 }
 
-fn load_k(row: u32, t: u32, end: u32, channel: u32) -> vec4f {
-    let live = t < end && channel < p.key;
-    let at = p.k_offset + select(row * p.key, (row + t * p.token_stride) * p.key + channel, live);
-    let left = select(1u, p.key - channel, live);
-    let c = cells(at, left);
-    return select(vec4f(), gather(at, left, k[c.x], k[c.y], k[c.z], k[c.w]), live);
+// The slot of the state between two tokens, where one is kept for every CHUNK_TOKENS.
+fn slot_before(span: Span, t: u32) -> u32 {
+    return select(0u, (t - span.first + CHUNK_TOKENS - 1u) / CHUNK_TOKENS, KEEP);
 }
 
-fn load_v(row: u32, t: u32, end: u32, column: u32) -> vec4f {
-    let live = t < end && column < p.value;
-    let at = p.v_offset + select(row * p.value, (row + t * p.token_stride) * p.value + column, live);
-    let left = select(1u, p.value - column, live);
-    let c = cells(at, left);
-    return select(vec4f(), gather(at, left, v[c.x], v[c.y], v[c.z], v[c.w]), live);
-}
-
-fn write_state(here: Place, tx: u32, ty: u32) {
-    let column = here.column + 4u * tx;
+fn start_state(here: Place, lid: u32) {
+    let column = here.column + 4u * (lid % TX);
+    let from_at = slot_at(here.span, slot_before(here.span, select(here.span.begin, here.span.end, REVERSE)));
     for (var i = 0u; i < S_ROWS; i++) {
-        let row = ty * S_ROWS + i;
+        let row = lid / TX * S_ROWS + i;
+        let live = row < p.key && column < p.value;
+        s[i] = vec4f();
+        if (RESUMES) {
+            let start = load_state(from_at + select(0u, row * p.value + column, live), select(1u, p.value - column, live));
+            s[i] = select(vec4f(), start, live);
+        }
+    }
+    if (NORMALIZE && lid < KEY_VECS) {
+        let live = 4u * lid < p.key;
+        var start = vec4f();
+        if (RESUMES) {
+            start = z_start(z_at(here) + select(0u, 4u * lid, live), select(1u, p.key - 4u * lid, live));
+        }
+        keys_sum[lid] = select(vec4f(), start, live);
+    }
+    total = vec4f();
+}
+
+fn z_at(here: Place) -> u32 {
+    return (here.span.state_at * p.slices + here.slice) * p.key;
+}
+
+fn write_state(here: Place, slot: u32, lid: u32) {
+    let at = slot_at(here.span, slot);
+    let column = here.column + 4u * (lid % TX);
+    for (var i = 0u; i < S_ROWS; i++) {
+        let row = lid / TX * S_ROWS + i;
         if (row < p.key && column < p.value) {
-            put_state(here.state_at + row * p.value + column, p.value - column, s[i]);
+            put_state(at + row * p.value + column, p.value - column, s[i]);
         }
     }
 }
 
-// Slab n of TOKEN_SLAB tokens of a chunk starting at token `first`, staged behind ARENA_K and ARENA_V.
-fn stage_slab(here: Place, first: u32, n: u32, lid: u32) {
-    const KEY_VECS: u32 = KEY_PAD / 4u;
-    let length = min(CHUNK, here.end - first);
-    for (var e = lid; e < TOKEN_SLAB * KEY_VECS; e += 256u) {
-        let r = n * TOKEN_SLAB + e / KEY_VECS;
-        // Rows past the end have k = 0; their exponent is kept from turning positive.
-        let rest = f32(length - min(r + 1u, length));
-        arena[ARENA_K + e] = exp(here.log_decay * rest) * load_k(here.row, first + r, here.end, 4u * (e % KEY_VECS));
+fn write_ends(here: Place, lid: u32) {
+    if (NORMALIZE && 4u * lid < p.key) {
+        put_z(z_at(here) + 4u * lid, p.key - 4u * lid, keys_sum[lid]);
     }
+    if (DECAY == DECAY_SCALAR && lid == 0u && here.slice == 0u) {
+        put_total(here.span.state_at, 1u, total);
+    }
+    if (DECAY == DECAY_ROWS && 4u * lid < p.key && here.slice == 0u) {
+        put_total(here.span.state_at * p.key + 4u * lid, p.key - 4u * lid, total);
+    }
+    let column = here.column + 4u * lid;
+    if (DECAY == DECAY_COLUMNS && lid < TX && column < p.value) {
+        put_total(here.span.state_at * p.value + column, p.value - column, total);
+    }
+}
+
+// To be followed by a barrier before `update_state`.
+fn open_rows(here: Place, chunk: Chunk, lid: u32) {
+    if (DECAY == DECAY_ROWS) {
+        workgroupBarrier();
+        if (lid < KEY_VECS) {
+            var sum = vec4f();
+            for (var i = 0u; i < CHUNK; i++) {
+                sum += channels_at(here, chunk, i, 4u * lid, p.key);
+            }
+            row_decays[lid] = sum;
+        }
+    }
+}
+
+// The factors of the tokens after i, for 4 rows.
+fn tail(here: Place, chunk: Chunk, i: u32, row: u32) -> vec4f {
+    if (DECAY == DECAY_SCALAR) {
+        return vec4f(exp(log_tail(i)));
+    }
+    var sum = vec4f();
+    if (DECAY == DECAY_ROWS) {
+        for (var n = i + 1u; n < chunk.length; n++) {
+            sum += channels_at(here, chunk, n, row, p.key);
+        }
+    }
+    return exp(sum);
+}
+
+fn stage_keys(here: Place, chunk: Chunk, n: u32, lid: u32) {
+    for (var e = lid; e < TOKEN_SLAB * KEY_VECS; e += 256u) {
+        let i = n * TOKEN_SLAB + e / KEY_VECS;
+        let row = 4u * (e % KEY_VECS);
+        arena[ARENA_KEYS + e] = tail(here, chunk, i, row) * source_row(row_at(here.keys, chunk, i), row, i < chunk.length && row < p.key);
+    }
+}
+
+fn stage_values(here: Place, chunk: Chunk, n: u32, lid: u32) {
     for (var e = lid; e < TOKEN_SLAB * TX; e += 256u) {
-        arena[ARENA_V + e] = load_v(here.row, first + n * TOKEN_SLAB + e / TX, here.end, here.column + 4u * (e % TX));
+        let i = n * TOKEN_SLAB + e / TX;
+        let column = here.column + 4u * (e % TX);
+        if (!DELTA) {
+            arena[ARENA_VALUES + e] = source_column(row_at(here.values, chunk, i), column, i < chunk.length && column < p.value);
+        }
+        if (DECAY == DECAY_COLUMNS) {
+            arena[ARENA_FADING + e] = exp(channels_at(here, chunk, i, column, p.value));
+        }
     }
 }
 
@@ -82,22 +146,24 @@ fn clear_added() {
     for (var i = 0u; i < S_ROWS; i++) {
         added[i] = vec4f();
     }
+    keys_added = vec4f();
 }
 
-fn update_state(here: Place, first: u32) {
-    let f = fade(here.log_decay * f32(min(CHUNK, here.end - first)));
-    for (var i = 0u; i < S_ROWS; i++) {
-        s[i] = faded(f, s[i]) + added[i];
-    }
-}
-
-fn add_slab(tx: u32, ty: u32) {
+fn add_slab(lid: u32) {
+    let tx = lid % TX;
+    let first = lid / TX * S_ROWS;
     for (var j = 0u; j < TOKEN_SLAB; j++) {
-        let vj = arena[ARENA_V + j * TX + tx];
-        let at = j * KEY_PAD + ty * S_ROWS;
+        let vj = arena[ARENA_VALUES + j * TX + tx];
+        let at = j * KEY_PAD + first;
+        if (DECAY == DECAY_COLUMNS) {
+            let f = arena[ARENA_FADING + j * TX + tx];
+            for (var i = 0u; i < S_ROWS; i++) {
+                added[i] *= f;
+            }
+        }
         if (S_ROWS % 4u == 0u) {
             for (var i = 0u; i < S_ROWS / 4u; i++) {
-                let kj = arena[ARENA_K + at / 4u + i];
+                let kj = arena[ARENA_KEYS + at / 4u + i];
                 added[4u * i] = fma(vec4f(kj.x), vj, added[4u * i]);
                 added[4u * i + 1u] = fma(vec4f(kj.y), vj, added[4u * i + 1u]);
                 added[4u * i + 2u] = fma(vec4f(kj.z), vj, added[4u * i + 2u]);
@@ -105,8 +171,42 @@ fn add_slab(tx: u32, ty: u32) {
             }
         } else {
             for (var i = 0u; i < S_ROWS; i++) {
-                added[i] = fma(vec4f(arena[ARENA_K + (at + i) / 4u][(at + i) % 4u]), vj, added[i]);
+                added[i] = fma(vec4f(arena[ARENA_KEYS + (at + i) / 4u][(at + i) % 4u]), vj, added[i]);
             }
+        }
+        if (NORMALIZE && lid < KEY_VECS) {
+            keys_added += arena[ARENA_KEYS + j * KEY_VECS + lid];
+        }
+    }
+}
+
+fn update_state(here: Place, chunk: Chunk, lid: u32) {
+    var sum = vec4f(0.0);
+    if (DECAY == DECAY_SCALAR) {
+        sum = vec4f(log_all());
+        total += sum;
+    }
+    if (DECAY == DECAY_COLUMNS) {
+        for (var i = 0u; i < CHUNK; i++) {
+            sum += channels_at(here, chunk, i, here.column + 4u * (lid % TX), p.value);
+        }
+        total += sum;
+    }
+    var f = fade(sum);
+    for (var i = 0u; i < S_ROWS; i++) {
+        if (DECAY == DECAY_ROWS) {
+            let row = lid / TX * S_ROWS + i;
+            f = fade(vec4f(row_decays[row / 4u][row % 4u]));
+        }
+        s[i] = faded(f, s[i]) + added[i];
+    }
+    if ((NORMALIZE || DECAY == DECAY_ROWS) && lid < KEY_VECS) {
+        if (DECAY == DECAY_ROWS) {
+            total += row_decays[lid];
+            f = fade(row_decays[lid]);
+        }
+        if (NORMALIZE) {
+            keys_sum[lid] = faded(f, keys_sum[lid]) + keys_added;
         }
     }
 }

@@ -102,3 +102,11 @@ fn fading_token(t: u32, last: u32) -> u32 {
 fn fades(t: u32, last: u32) -> bool {
     return !REVERSE || t + 1u < last;
 }
+
+fn quotient(y: vec4f, den: f32) -> vec4f {
+    if (!NORMALIZE) {
+        return p.scale * y;
+    }
+    let d = p.scale * den + p.eps;
+    return select(p.scale * y / d, vec4f(), d == 0.0);
+}

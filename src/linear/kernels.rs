@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{FeatureMap, tiles::RecurrentTile};
+use super::{
+    FeatureMap,
+    tiles::{ChunkTile, RecurrentTile},
+};
 use crate::gpu::{Dtype, Kernel, Needs, Part, Spec, params, part};
 
 /// How a kernel reads and writes tensors.
@@ -53,6 +56,15 @@ pub(super) enum Start {
     Resume,
 }
 
+impl Start {
+    fn part(self) -> Part {
+        match self {
+            Start::Zero => part!("linear/start_zero.wgsl"),
+            Start::Resume => part!("linear/start_resume.wgsl"),
+        }
+    }
+}
+
 /// What a decay multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fading {
@@ -69,6 +81,16 @@ pub(super) enum Fading {
 }
 
 impl Fading {
+    /// The sums of log decays of segments.
+    fn segment_part(self) -> Part {
+        match self {
+            Fading::None => part!("linear/segment_none.wgsl"),
+            Fading::Head | Fading::Token => part!("linear/segment_scalar.wgsl"),
+            Fading::Rows => part!("linear/segment_rows.wgsl"),
+            Fading::Columns => part!("linear/segment_columns.wgsl"),
+        }
+    }
+
     fn part(self) -> Part {
         match self {
             Fading::None => part!("linear/decay_none.wgsl"),
@@ -117,7 +139,7 @@ pub(super) struct Variant {
 }
 
 impl Variant {
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self, rule: Part) -> Vec<Part> {
         let mut parts = vec![
             part!("linear/walk.wgsl"),
             part!("linear/decay.wgsl"),
@@ -125,15 +147,8 @@ impl Variant {
             part!("common/grid.wgsl"),
             self.fading.part(),
         ];
-        parts.push(match self.rule {
-            Rule::Additive => part!("linear/additive.wgsl"),
-            Rule::Normalized => part!("linear/normalize.wgsl"),
-            Rule::Delta | Rule::Missed => part!("linear/delta.wgsl"),
-        });
-        parts.push(match self.start {
-            Start::Zero => part!("linear/start_zero.wgsl"),
-            Start::Resume => part!("linear/start_resume.wgsl"),
-        });
+        parts.push(rule);
+        parts.push(self.start.part());
         parts.push(if self.packed {
             part!("linear/span_packed.wgsl")
         } else {
@@ -157,6 +172,16 @@ impl Variant {
         parts.push(map(self.map));
         parts.extend(self.access.parts());
         parts
+    }
+
+    /// What becomes of values, where the delta rule's systems are solved or not.
+    fn rule_part(&self, solved: bool) -> Part {
+        match self.rule {
+            Rule::Additive => part!("linear/additive.wgsl"),
+            Rule::Normalized => part!("linear/normalize.wgsl"),
+            Rule::Delta | Rule::Missed if solved => part!("linear/delta_solved.wgsl"),
+            Rule::Delta | Rule::Missed => part!("linear/delta.wgsl"),
+        }
     }
 
     fn spec(&self, spec: Spec) -> Spec {
@@ -212,6 +237,18 @@ params! {
 }
 
 params! {
+    /// Parameters of `state_scan`.
+    StateScanParams {
+        walkers: u32,
+        rows: u32,
+        columns: u32,
+        segments: u32,
+        state_offset: u32,
+        groups: u32,
+    }
+}
+
+params! {
     /// Parameters of `pack_output`.
     PackOutputParams {
         elements: u32,
@@ -251,7 +288,10 @@ pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> 
     let parts = [part!("linear/recurrent.wgsl"), rows];
     Arc::new(Kernel {
         name: "linear/recurrent",
-        parts: parts.into_iter().chain(variant.parts()).collect(),
+        parts: parts
+            .into_iter()
+            .chain(variant.parts(variant.rule_part(false)))
+            .collect(),
         spec: variant.spec(tile.spec().with("KEY_VECS", key_vecs)),
         needs: Needs {
             subgroup: tile.subgroup,
@@ -260,6 +300,98 @@ pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> 
         params: WalkParams::FIELDS,
         workgroup: [tile.lanes, tile.row_groups, 1],
         workgroup_bytes: tile.bytes(variant.group) + 16 * key_vecs,
+    })
+}
+
+fn score_parts(tile: &ChunkTile) -> [Part; 2] {
+    let scores = if tile.pairs() {
+        part!("linear/scores_pairs.wgsl")
+    } else {
+        part!("linear/scores_tile.wgsl")
+    };
+    [part!("linear/gates.wgsl"), scores]
+}
+
+/// The walk by chunks; with `totals`, the sums of log decays of every walker and segment go to binding 3.
+pub(super) fn chunk(tile: &ChunkTile, variant: &Variant, totals: bool) -> Arc<Kernel> {
+    let totals = if totals {
+        part!("linear/totals.wgsl")
+    } else {
+        part!("linear/totals_none.wgsl")
+    };
+    let parts = [
+        part!("linear/chunk.wgsl"),
+        part!("linear/state_tile.wgsl"),
+        totals,
+    ];
+    Arc::new(Kernel {
+        name: "linear/chunk",
+        parts: parts
+            .into_iter()
+            .chain(score_parts(tile))
+            .chain(variant.parts(variant.rule_part(true)))
+            .collect(),
+        spec: variant.spec(tile.spec()),
+        needs: variant.access.needs(),
+        params: WalkParams::FIELDS,
+        workgroup: [256, 1, 1],
+        workgroup_bytes: tile.bytes(),
+    })
+}
+
+/// The delta rule's systems of a walk by chunks.
+pub(super) fn delta_prepare(tile: &ChunkTile, variant: &Variant) -> Arc<Kernel> {
+    let variant = Variant {
+        start: Start::Resume,
+        reads: false,
+        strict: true,
+        keeps: false,
+        rule: Rule::Delta,
+        group: 1,
+        ..*variant
+    };
+    Arc::new(Kernel {
+        name: "linear/delta_prepare",
+        parts: [part!("linear/delta_prepare.wgsl")]
+            .into_iter()
+            .chain(score_parts(tile))
+            .chain(variant.parts(variant.rule_part(false)))
+            .collect(),
+        spec: variant.spec(tile.prepare_spec()),
+        needs: variant.access.needs(),
+        params: WalkParams::FIELDS,
+        workgroup: [256, 1, 1],
+        workgroup_bytes: tile.prepare_bytes(),
+    })
+}
+
+/// States at the start of every segment from what each adds.
+pub(super) fn state_scan(
+    vectors: bool,
+    fading: Fading,
+    start: Start,
+    reverse: bool,
+) -> Arc<Kernel> {
+    let access = Access {
+        dtype: Dtype::F32,
+        native: true,
+        vectors,
+    };
+    let parts = [
+        part!("linear/state_scan.wgsl"),
+        part!("common/fade.wgsl"),
+        part!("common/grid.wgsl"),
+        fading.segment_part(),
+        start.part(),
+    ];
+    Arc::new(Kernel {
+        name: "linear/state_scan",
+        parts: parts.into_iter().chain(access.parts()).collect(),
+        spec: Spec::default().with("REVERSE", reverse),
+        needs: Needs::default(),
+        params: StateScanParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
     })
 }
 

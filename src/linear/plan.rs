@@ -291,7 +291,11 @@ impl<'a> Call<'a> {
             scale: options.scale,
             source_scale: 1.0,
             eps: options.normalize.unwrap_or(0.0),
-            segments: 1,
+            form: if in_place {
+                Form::Recurrent
+            } else {
+                options.form
+            },
         };
         let slices = walk.slices(caps);
         if options.normalize.is_some() {
@@ -317,7 +321,7 @@ impl<'a> Call<'a> {
         }
         let label = if options.causal {
             walk.push(&mut builder, caps)?;
-            "recurrent"
+            walk.label(caps)
         } else {
             Walk {
                 readers: None,
@@ -332,7 +336,7 @@ impl<'a> Call<'a> {
                 ..walk.clone()
             }
             .push(&mut builder, caps)?;
-            "two passes"
+            format!("two passes, {}", walk.label(caps))
         };
         if let Some(last) = self.slots.last.filter(|last| *last != state) {
             copy(

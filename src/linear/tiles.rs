@@ -1,9 +1,9 @@
 //! Tile sizes: what each kernel is built with on which device.
 
-use super::Shape;
+use super::kernels::Fading;
 use crate::gpu::{Caps, Class, Spec};
 
-/// Tile of `chunk` and `local_state`.
+/// Tile of `chunk` and `delta_prepare`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkTile {
     /// Tokens per chunk.
@@ -14,72 +14,132 @@ pub struct ChunkTile {
     pub key_pad: u32,
     /// Tokens staged at a time.
     pub token_slab: u32,
+    /// How the state fades.
+    fading: Fading,
+    /// Whether the sum of keys is kept.
+    normalized: bool,
 }
 
 impl ChunkTile {
-    /// The tile for a shape: the widest column tile that keeps the state at 32 registers an invocation, and the longest
-    /// chunk whose scores fit the workgroup memory.
-    pub fn choose(shape: &Shape, caps: &Caps) -> ChunkTile {
-        let chunk = if caps.workgroup_bytes >= 32 << 10 {
-            64
-        } else {
-            32
+    /// The tile for these widths: the widest column tile that keeps the state at 32 registers an invocation, and the longest
+    /// chunk whose scores fit the workgroup memory; 16 tokens where rows or columns fade by themselves.
+    pub(super) fn choose(
+        key: usize,
+        value: usize,
+        fading: Fading,
+        normalized: bool,
+        caps: &Caps,
+    ) -> ChunkTile {
+        let channels = matches!(fading, Fading::Rows | Fading::Columns);
+        let chunk = match caps.workgroup_bytes >= 32 << 10 {
+            _ if channels => 16,
+            true => 64,
+            false => 32,
         };
-        let (key, value) = (shape.key as u32, shape.value as u32);
-        // A row of outputs needs a row of invocations: TY = 1024 / value_tile may not exceed the chunk.
-        let narrowest = 1024 / chunk;
-        let wanted = value.next_power_of_two().clamp(16, 64).max(narrowest);
+        let (key, value) = (key as u32, value as u32);
+        let wanted = value.next_power_of_two().clamp(16, 64);
         let padded = |value_tile: u32| key.next_multiple_of((1024 / value_tile).max(16));
         let fits = |value_tile: &u32| padded(*value_tile) * value_tile <= 8192;
         let value_tile = [64, 32, 16]
             .into_iter()
-            .filter(|tile| (narrowest..=wanted).contains(tile))
+            .filter(|tile| *tile <= wanted)
             .find(fits)
-            .unwrap_or(narrowest);
+            .unwrap_or(16);
         let mut tile = ChunkTile {
             chunk,
             value_tile,
             key_pad: padded(value_tile),
             token_slab: 16,
+            fading,
+            normalized,
         };
-        while tile.token_slab > 4 && tile.slab_bytes() > tile.channel_bytes() {
+        while tile.token_slab > 4 && tile.slab_vecs() > tile.channel_vecs() {
             tile.token_slab /= 2;
         }
         tile
     }
 
-    /// Workgroup memory of slabs of 16 channels of q, k and S.
-    fn channel_bytes(&self) -> u32 {
-        16 * (8 * self.chunk + 4 * self.value_tile)
+    /// Vectors of the arena of `chunk` for 16 channels of x, of a and of S.
+    fn channel_vecs(&self) -> u32 {
+        self.pair_vecs() + 4 * self.value_tile
     }
 
-    /// Workgroup memory of slabs of tokens of k and v.
-    pub(super) fn slab_bytes(&self) -> u32 {
-        4 * self.token_slab * (self.key_pad + self.value_tile)
+    /// Those of x and a alone, in the forms that the scores want them.
+    fn pair_vecs(&self) -> u32 {
+        match self.fading {
+            Fading::Rows | Fading::Columns => 25 * self.chunk,
+            _ => 8 * self.chunk,
+        }
+    }
+
+    /// Vectors of the arena of `chunk` for a slab of tokens.
+    fn slab_vecs(&self) -> u32 {
+        let fading = u32::from(self.fading == Fading::Columns);
+        self.token_slab * (self.key_pad + (1 + fading) * self.value_tile) / 4
+    }
+
+    /// Numbers of a chunk's decay.
+    fn gates(&self) -> u32 {
+        match self.fading {
+            Fading::Token => 3 * self.chunk + self.chunk / 4,
+            _ => 1,
+        }
+    }
+
+    fn z_vecs(&self) -> u32 {
+        if self.normalized { self.key_pad / 4 } else { 1 }
+    }
+
+    fn row_vecs(&self) -> u32 {
+        if self.fading == Fading::Rows {
+            self.key_pad / 4
+        } else {
+            1
+        }
+    }
+
+    fn arena(&self) -> u32 {
+        self.channel_vecs().max(self.slab_vecs())
+    }
+
+    fn shared_bytes(&self) -> u32 {
+        4 * self.chunk * self.chunk + (4 * self.gates()).next_multiple_of(16)
     }
 
     /// Workgroup memory of `chunk`.
-    pub(super) fn chunk_bytes(&self) -> u32 {
-        self.channel_bytes().max(self.slab_bytes()) + 4 * self.chunk * self.chunk
+    pub(super) fn bytes(&self) -> u32 {
+        16 * (self.arena() + self.z_vecs() + self.row_vecs()) + self.shared_bytes()
     }
 
-    /// Loop iterations of an invocation of `chunk` per chunk, were nothing unrolled.
-    pub(super) fn iterations(&self) -> u32 {
+    /// Workgroup memory of `delta_prepare`.
+    pub(super) fn prepare_bytes(&self) -> u32 {
+        16 * self.pair_vecs() + self.shared_bytes()
+    }
+
+    /// Whether chunks of 16 tokens are scored a pair an invocation.
+    pub(super) fn pairs(&self) -> bool {
+        self.chunk == 16
+    }
+
+    /// Loop iterations of an invocation of `chunk` per chunk, were nothing unrolled, with so many readers.
+    pub(super) fn iterations(&self, group: u32, delta: bool) -> u32 {
         let columns = self.value_tile / 4;
         let rows = 256 / columns;
-        let (s_rows, o_rows, a_rows) = (
-            self.key_pad / rows,
-            self.chunk / rows,
-            self.chunk * self.chunk / 1024,
-        );
-        let channel_slab = 2 + self.chunk / 64 + s_rows + 4 * (1 + a_rows + o_rows);
-        let staging = 2 + self.token_slab * (self.key_pad / 4 + columns) / 256;
-        let token_slab = 1 + staging + self.token_slab * (2 + o_rows + s_rows);
-        self.key_pad / 16 * channel_slab
-            + self.chunk / self.token_slab * token_slab
-            + 6 * a_rows
-            + 8 * o_rows
-            + s_rows
+        let (s_rows, o_rows) = (self.key_pad / rows, self.chunk.div_ceil(rows));
+        let a_rows = (self.chunk * self.chunk / 1024).max(1);
+        let quads = self.chunk / 4;
+        let per_slab = 3 + self.chunk / 64 + self.chunk + s_rows + 4 * (6 + a_rows + o_rows);
+        let read = self.key_pad / 16 * per_slab + a_rows * (5 + 4 * quads) + o_rows * (3 + quads);
+        let staged = self.token_slab * self.key_pad / 1024 + 2;
+        let token_slab =
+            4 + staged * (1 + quads.max(16)) + o_rows + self.token_slab * (2 + o_rows + 2 * s_rows);
+        let combined = self.chunk / self.token_slab * token_slab;
+        let misses = if delta {
+            read + combined + self.chunk * self.chunk / 256
+        } else {
+            0
+        };
+        misses + group * (read + combined + 6 * o_rows) + 8 * s_rows + 3 * self.chunk + quads
     }
 
     pub(super) fn spec(&self) -> Spec {
@@ -88,6 +148,19 @@ impl ChunkTile {
             .with("VALUE_TILE", self.value_tile)
             .with("KEY_PAD", self.key_pad)
             .with("TOKEN_SLAB", self.token_slab)
+            .with("ARENA", self.arena())
+            .with("GATES", self.gates())
+            .with("Z_VECS", self.z_vecs())
+            .with("ROW_VECS", self.row_vecs())
+    }
+
+    pub(super) fn prepare_spec(&self) -> Spec {
+        Spec::default()
+            .with("CHUNK", self.chunk)
+            .with("VALUE_TILE", self.value_tile)
+            .with("KEY_PAD", self.key_pad)
+            .with("ARENA", self.pair_vecs())
+            .with("GATES", self.gates())
     }
 }
 

@@ -3,19 +3,25 @@
 //! The operator, its gradients and its pieces are walks with tensors in different roles: the gradient of the queries reads
 //! the transposed state with that of the outputs, and those of keys and values are walks from the last token to the first.
 
+#[cfg(test)]
+mod tests;
+
 use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
 
 use super::{
-    FeatureMap, Layout,
-    kernels::{self, Access, CopyParams, Fading, FillParams, Rule, Start, Variant, WalkParams},
-    tiles::RecurrentTile,
+    FeatureMap, Form, Layout,
+    kernels::{
+        self, Access, CopyParams, Fading, FillParams, Rule, Start, StateScanParams, Variant,
+        WalkParams,
+    },
+    tiles::{ChunkTile, RecurrentTile},
     window::{ALIGN, Cut, Field, GRAIN, STEP_MS, Window, segments},
 };
 use crate::{
-    Result,
-    gpu::{Caps, Kernel},
+    Error, Result,
+    gpu::{Caps, Class, Kernel},
     plan::{Bind, Builder, Slot, Step},
 };
 
@@ -60,14 +66,24 @@ pub(super) struct Walk<'a> {
     /// Factor on b.
     pub source_scale: f32,
     pub eps: f32,
-    /// Segments that are walked at the same time.
-    pub segments: u64,
+    /// Which kernels walk.
+    pub form: Form,
 }
 
-/// Columns a workgroup takes, and so on: what the choice of a kernel decides.
-struct Tiling {
-    columns: u32,
-    most_tokens: u64,
+/// The kernel that walks.
+enum Tile {
+    Chunk(ChunkTile),
+    Recurrent(RecurrentTile),
+}
+
+impl Tile {
+    /// Columns a workgroup takes.
+    fn columns(&self) -> u32 {
+        match self {
+            Tile::Chunk(tile) => tile.value_tile,
+            Tile::Recurrent(tile) => 4 * tile.lanes,
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -122,43 +138,138 @@ impl Walk<'_> {
             + 64 * readers * (self.key + self.value)) as f64
     }
 
-    fn tile(&self, caps: &Caps) -> RecurrentTile {
-        RecurrentTile::choose(
-            self.field.tokens,
+    fn tile(&self, caps: &Caps) -> Tile {
+        let longest = match self.packed {
+            Some(packed) => packed
+                .sequences
+                .iter()
+                .map(|tokens| tokens.len())
+                .max()
+                .unwrap_or(0),
+            None => self.field.tokens,
+        };
+        let serial = caps.class == Class::Cpu || longest < 32;
+        match self.form {
+            Form::Fused | Form::Segments(_) => {}
+            Form::Auto if !serial => {}
+            _ => {
+                let (tokens, group) = (self.field.tokens, self.group());
+                return Tile::Recurrent(RecurrentTile::choose(
+                    tokens,
+                    self.key,
+                    self.value,
+                    group,
+                    self.delta(),
+                    caps,
+                ));
+            }
+        }
+        let normalized = self.rule == Rule::Normalized;
+        Tile::Chunk(ChunkTile::choose(
             self.key,
             self.value,
-            self.group(),
-            self.delta(),
+            self.fading,
+            normalized,
             caps,
-        )
+        ))
     }
 
     /// Workgroups that share a walker's columns.
     pub fn slices(&self, caps: &Caps) -> u64 {
-        (self.value as u64).div_ceil((4 * self.tile(caps).lanes).into())
+        (self.value as u64).div_ceil(self.tile(caps).columns().into())
+    }
+
+    /// Tokens of a segment that an invocation can walk on a device that counts its loop iterations.
+    fn most_tokens(&self, tile: &Tile, caps: &Caps) -> u64 {
+        let (iterations, tokens) = match tile {
+            Tile::Chunk(tile) => (tile.iterations(self.group(), self.delta()), tile.chunk),
+            Tile::Recurrent(tile) => (
+                tile.iterations(self.key, self.group(), self.delta()),
+                tile.tokens,
+            ),
+        };
+        let blocks = caps.loop_iterations / u64::from(iterations.max(1));
+        (blocks.saturating_mul(tokens.into()) / GRAIN * GRAIN).max(GRAIN)
+    }
+
+    /// Segments that are walked at the same time.
+    pub fn segments(&self, caps: &Caps) -> u64 {
+        if self.packed.is_some() || self.keeps || self.delta() {
+            return 1;
+        }
+        let chunks = (self.field.tokens as u64).div_ceil(GRAIN);
+        let groups = self.field.walkers() * self.slices(caps);
+        let fill = u64::from(caps.fill);
+        let wanted = match (self.form, self.tile(caps)) {
+            (Form::Segments(n), _) => u64::from(n).min(chunks),
+            (Form::Auto, Tile::Chunk(_)) if 2 * groups < fill && chunks >= 16 => {
+                fill.div_ceil(groups.max(1)).min(chunks / 8)
+            }
+            _ => 1,
+        };
+        // `state_scan` loops over them.
+        segments(
+            self.field.tokens as u64,
+            wanted.min(caps.loop_iterations / 16),
+        )
+        .0
+        .max(1)
+    }
+
+    /// What the walk's form is called.
+    pub fn label(&self, caps: &Caps) -> String {
+        match (self.tile(caps), self.segments(caps)) {
+            (Tile::Recurrent(_), _) => "recurrent".into(),
+            (Tile::Chunk(_), 1) => "fused".into(),
+            (Tile::Chunk(_), n) => format!("{n} segments"),
+        }
     }
 
     /// Appends the walk's steps.
     ///
     /// # Errors
-    /// `Limit` where one head of 64 tokens exceeds a binding.
+    /// `Limit` where one head of 64 tokens exceeds a binding, `Unsupported` for segments of the delta rule.
     pub fn push(&self, builder: &mut Builder, caps: &Caps) -> Result<()> {
+        if self.delta() && matches!(self.form, Form::Segments(_)) {
+            return Err(Error::Unsupported {
+                op: super::plan::OP,
+                what:
+                    "segments of the delta rule: what a segment adds depends on the state before it"
+                        .into(),
+            });
+        }
         if self.field.tokens == 0 {
             return Ok(());
         }
         let tile = self.tile(caps);
-        let tiling = Tiling {
-            columns: 4 * tile.lanes,
-            most_tokens: (caps.loop_iterations
-                / u64::from(tile.iterations(self.key, self.group(), self.delta()).max(1)))
-            .saturating_mul(tile.tokens.into())
-                / GRAIN
-                * GRAIN,
-        };
-        let kernel = |start| kernels::recurrent(&tile, &self.variant(start), self.key);
         match self.packed {
-            Some(packed) => self.push_packed(builder, caps, &tiling, packed, kernel),
-            None => self.push_windows(builder, caps, &tiling, kernel),
+            Some(packed) => self.push_packed(builder, caps, &tile, packed),
+            None => self.push_windows(builder, caps, &tile),
+        }
+    }
+
+    fn kernel(&self, tile: &Tile, start: Start, totals: bool) -> Arc<Kernel> {
+        match tile {
+            Tile::Chunk(tile) => kernels::chunk(tile, &self.variant(start), totals),
+            Tile::Recurrent(tile) => kernels::recurrent(tile, &self.variant(start), self.key),
+        }
+    }
+
+    /// The rows of the delta rule's solved systems, where chunks need them, with the bytes of one.
+    fn solved(&self, tile: &Tile, slot: Slot) -> Option<(Rows, u64)> {
+        match tile {
+            Tile::Chunk(tile) if self.delta() => {
+                let heads = self.field.heads;
+                Some((
+                    Rows {
+                        slot,
+                        heads,
+                        elem: 4,
+                    },
+                    4 * u64::from(tile.chunk),
+                ))
+            }
+            _ => None,
         }
     }
 
@@ -166,32 +277,46 @@ impl Walk<'_> {
         matches!(self.rule, Rule::Delta | Rule::Missed)
     }
 
-    fn push_windows(
-        &self,
-        builder: &mut Builder,
-        caps: &Caps,
-        tiling: &Tiling,
-        kernel: impl Fn(Start) -> Arc<Kernel>,
-    ) -> Result<()> {
-        let slices = (self.value as u64).div_ceil(tiling.columns.into());
+    fn push_windows(&self, builder: &mut Builder, caps: &Caps, tile: &Tile) -> Result<()> {
+        let slices = (self.value as u64).div_ceil(tile.columns().into());
+        let wanted = self.segments(caps);
+        let solved = self.solved(tile, Slot::Scratch(0));
         let cut = Cut {
             field: &self.field,
             caps,
             tensors: self
                 .tensors()
+                .chain(solved)
                 .map(|(rows, bytes)| (rows.heads, bytes))
                 .collect(),
             state_bytes: self.state_bytes(),
             slots: self.slots(self.field.tokens),
-            segments: self.segments,
+            segments: wanted,
             slices,
-            most_tokens: tiling.most_tokens.max(GRAIN),
+            most_tokens: self.most_tokens(tile, caps),
             flops: self.flops(),
         };
         let mut windows = cut.windows()?;
         if self.reverse {
             windows.reverse();
         }
+        let apart = wanted > 1 && self.sources.is_some();
+        let scratch = if apart {
+            let most = windows
+                .iter()
+                .map(|window| window.walkers_len() * segments(window.tokens_len(), wanted).0)
+                .max();
+            Some(self.add_segments(builder, slices, most.unwrap_or(0)))
+        } else {
+            None
+        };
+        let solved = solved.map(|(rows, bytes)| {
+            let most = windows.iter().map(|window| {
+                let span = window.span(&self.field, rows.heads, bytes);
+                span.end - span.start
+            });
+            (builder.add_scratch(most.max().unwrap_or(0)), bytes)
+        });
         for window in &windows {
             let first = if self.reverse {
                 window.tokens.end == self.field.tokens as u64
@@ -199,7 +324,7 @@ impl Walk<'_> {
                 window.tokens.start == 0
             };
             let start = if first { self.start } else { Start::Resume };
-            let (count, tokens) = segments(window.tokens_len(), self.segments);
+            let (count, tokens) = segments(window.tokens_len(), wanted);
             let place = Place {
                 window,
                 segments: count,
@@ -208,10 +333,198 @@ impl Walk<'_> {
                 groups: window.walkers_len() * count * slices,
                 first_walker: window.walkers.start,
                 table: None,
+                apart: false,
+                third: None,
+                solved: None,
             };
-            self.step(builder, kernel(start), &place, cut.predicted_ms(window));
+            let ms = cut.predicted_ms(window);
+            match scratch.filter(|_| count > 1) {
+                Some(scratch) => self.in_segments(builder, caps, tile, start, &place, scratch, ms),
+                None => self.in_order(builder, tile, start, place, solved, ms),
+            }
         }
         Ok(())
+    }
+
+    /// One pass, after the delta rule's systems where there are such.
+    fn in_order(
+        &self,
+        builder: &mut Builder,
+        tile: &Tile,
+        start: Start,
+        mut place: Place<'_>,
+        solved: Option<(Slot, u64)>,
+        ms: f64,
+    ) {
+        if let (Some((slot, row_bytes)), Tile::Chunk(tile)) = (solved, tile) {
+            let span = place.window.span(&self.field, self.field.heads, row_bytes);
+            let rows = (
+                slot,
+                0..span.end - span.start,
+                0u64.wrapping_sub(span.start / 4) as u32,
+            );
+            let chunks = place.longest(tile.chunk);
+            let prepare = Place {
+                slices: chunks,
+                groups: place.groups / place.slices * chunks,
+                third: Some(rows.clone()),
+                ..place.clone()
+            };
+            let plain = Walk {
+                readers: None,
+                rule: Rule::Delta,
+                ..self.clone()
+            };
+            plain.step(
+                builder,
+                kernels::delta_prepare(tile, &self.variant(start)),
+                &prepare,
+                ms,
+            );
+            place.solved = Some(rows);
+        }
+        self.step(builder, self.kernel(tile, start, false), &place, ms);
+    }
+
+    /// States, sums of keys and sums of log decays of so many segments.
+    fn add_segments(&self, builder: &mut Builder, slices: u64, count: u64) -> Segments {
+        let width = self.totals_width();
+        Segments {
+            states: builder.add_scratch(count * self.state_bytes()),
+            z: (self.rule == Rule::Normalized)
+                .then(|| builder.add_scratch(4 * count * slices * self.key as u64)),
+            totals: (width > 0).then(|| builder.add_scratch(4 * count * width)),
+        }
+    }
+
+    /// Sums of log decays that a segment has.
+    fn totals_width(&self) -> u64 {
+        match self.fading {
+            Fading::None => 0,
+            Fading::Head | Fading::Token => 1,
+            Fading::Rows => self.key as u64,
+            Fading::Columns => self.value as u64,
+        }
+    }
+
+    /// What each segment adds, then the states between them, then every segment from its own.
+    #[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
+    fn in_segments(
+        &self,
+        builder: &mut Builder,
+        caps: &Caps,
+        tile: &Tile,
+        start: Start,
+        place: &Place<'_>,
+        scratch: Segments,
+        ms: f64,
+    ) {
+        let count = place.window.walkers_len() * place.segments;
+        let apart = Walk {
+            state: scratch.states,
+            aid: scratch.z,
+            ..self.clone()
+        };
+        let adds = Walk {
+            readers: None,
+            ..apart.clone()
+        };
+        let totals = scratch.totals.map(|slot| {
+            let width = self.totals_width();
+            let first = place.window.walkers.start * place.segments * width;
+            (slot, 0..4 * count * width, 0u64.wrapping_sub(first) as u32)
+        });
+        let first = Place {
+            apart: true,
+            third: totals.clone(),
+            ..place.clone()
+        };
+        adds.step(
+            builder,
+            adds.kernel(tile, Start::Zero, totals.is_some()),
+            &first,
+            ms,
+        );
+        let (key, value) = (self.key as u64, self.value as u64);
+        let totals = totals.map(|(slot, bytes, _)| (slot, bytes));
+        self.scan(
+            builder,
+            caps,
+            self.fading,
+            start,
+            place,
+            [scratch.states, self.state],
+            totals.clone(),
+            [key, value],
+        );
+        if let (Some(from), Some(to)) = (scratch.z, self.aid) {
+            let fading = if self.fading == Fading::Rows {
+                Fading::Columns
+            } else {
+                self.fading
+            };
+            self.scan(
+                builder,
+                caps,
+                fading,
+                start,
+                place,
+                [from, to],
+                totals,
+                [place.slices, key],
+            );
+        }
+        if self.readers.is_some() {
+            let last = Place {
+                apart: true,
+                ..place.clone()
+            };
+            apart.step(builder, self.kernel(tile, Start::Resume, false), &last, ms);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
+    fn scan(
+        &self,
+        builder: &mut Builder,
+        caps: &Caps,
+        fading: Fading,
+        start: Start,
+        place: &Place<'_>,
+        [states, state]: [Slot; 2],
+        totals: Option<(Slot, Range<u64>)>,
+        [rows, columns]: [u64; 2],
+    ) {
+        let Place {
+            window, segments, ..
+        } = *place;
+        let walkers = window.walkers_len();
+        let size = 4 * rows * columns;
+        let bytes = window.walkers.start * size / ALIGN * ALIGN..window.walkers.end * size;
+        let params = StateScanParams {
+            walkers: walkers as u32,
+            rows: rows as u32,
+            columns: columns as u32,
+            segments: segments as u32,
+            state_offset: ((window.walkers.start * size - bytes.start) / 4) as u32,
+            groups: (walkers * rows * columns.div_ceil(4)).div_ceil(64) as u32,
+        };
+        let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
+        let mut binds = vec![bind(states, 0..walkers * segments * size, true)];
+        binds.extend(totals.map(|(slot, bytes)| bind(slot, bytes, false)));
+        binds.push(bind(state, bytes, true));
+        builder.steps.push(Step {
+            kernel: kernels::state_scan(
+                columns.is_multiple_of(4) && self.access.vectors,
+                fading,
+                start,
+                self.reverse,
+            ),
+            bind: binds,
+            params: bytes_of(&params).to_vec(),
+            groups: params.groups.into(),
+            predicted_ms: 8.0 * (walkers * segments * size) as f64 / (caps.gflops * 1e6),
+        });
     }
 
     /// Every sequence's pieces in rounds: all first pieces, all second ones, and so on.
@@ -219,18 +532,17 @@ impl Walk<'_> {
         &self,
         builder: &mut Builder,
         caps: &Caps,
-        tiling: &Tiling,
+        tile: &Tile,
         packed: &Packed,
-        kernel: impl Fn(Start) -> Arc<Kernel>,
     ) -> Result<()> {
         let heads = self.field.heads as u64;
         if heads == 0 {
             return Ok(());
         }
-        let slices = (self.value as u64).div_ceil(tiling.columns.into());
+        let slices = (self.value as u64).div_ceil(tile.columns().into());
         let token_ms = heads as f64 * self.flops() / (caps.gflops * 1e6);
         let in_time = ((STEP_MS / token_ms) as u64 / GRAIN * GRAIN).max(GRAIN);
-        let length = tiling.most_tokens.max(GRAIN).min(in_time);
+        let length = self.most_tokens(tile, caps).min(in_time);
         let longest = packed
             .sequences
             .iter()
@@ -245,6 +557,10 @@ impl Walk<'_> {
         let mut table: Vec<u32> = Vec::new();
         let mut runs: Vec<Run> = Vec::new();
         let states = packed.sequences.iter().map(|tokens| self.slots(tokens.len())).sum();
+        let solved = self.solved(tile, Slot::Scratch(0)).map(|(rows, bytes)| {
+            let span = whole.span(&self.field, rows.heads, bytes);
+            (builder.add_scratch(span.end), bytes)
+        });
         for round in 0..rounds {
             let mut base = 0;
             for tokens in &packed.sequences {
@@ -280,13 +596,16 @@ impl Walk<'_> {
             let place = Place {
                 window: &whole,
                 segments: 1,
-                segment_tokens: self.field.tokens as u64,
+                segment_tokens: length.min(longest.unwrap_or(0)),
                 slices,
                 groups: count * heads * slices,
                 first_walker: first * heads,
                 table: Some((slot, bytes, states)),
+                apart: false,
+                third: None,
+                solved: None,
             };
-            self.step(builder, kernel(start), &place, ms);
+            self.in_order(builder, tile, start, place, solved, ms);
         }
         Ok(())
     }
@@ -352,21 +671,33 @@ impl Walk<'_> {
         let q_offset = rows(x, x.map_or(1, |(x, _)| x.elem), false);
         let k_offset = rows(a, a.map_or(1, |(a, _)| a.elem), false);
         let v_offset = rows(b, b.map_or(1, |(b, _)| b.elem), false);
-        let o_offset = rows(y, y.map_or(1, |(y, _)| y.elem), true);
+        let mut o_offset = rows(y, y.map_or(1, |(y, _)| y.elem), true);
+        if let Some((slot, bytes, offset)) = place.third.clone() {
+            o_offset = offset;
+            binds.push(bind(slot, bytes, true));
+        }
         let size = self.state_bytes();
-        let state = match place.table {
-            Some((_, _, states)) => 0..states * self.field.heads as u64 * size,
-            None => {
-                let slots = if place.segments > 1 {
-                    place.segments
-                } else {
-                    self.slots(self.field.tokens)
-                };
-                window.walkers.start * slots * size / ALIGN * ALIGN
-                    ..window.walkers.end * slots * size
+        let slots = if place.apart {
+            place.segments
+        } else {
+            self.slots(self.field.tokens)
+        };
+        // The bytes of what every walker has so much of, and the offset for indices counted from walker 0.
+        let of_walkers = |size: u64| {
+            let (first, end) = (
+                window.walkers.start * slots * size,
+                window.walkers.end * slots * size,
+            );
+            match place.table {
+                Some((_, _, states)) => (0..states * self.field.heads as u64 * size, 0),
+                None if place.apart => (0..end - first, 0u64.wrapping_sub(first / 4) as u32),
+                None => (
+                    first / ALIGN * ALIGN..end,
+                    0u64.wrapping_sub(first / ALIGN * ALIGN / 4) as u32,
+                ),
             }
         };
-        let state_offset = 0u64.wrapping_sub(state.start / 4) as u32;
+        let (state, state_offset) = of_walkers(size);
         binds.push(bind(self.state, state, true));
         let mut g_offset = 0;
         if let Some(log_decay) = self.log_decay {
@@ -386,21 +717,18 @@ impl Walk<'_> {
             }
         }
         let (mut beta_offset, mut z_offset) = (0, 0);
-        if let Some(aid) = self.aid {
+        if let Some((slot, bytes, offset)) = place.solved.clone() {
+            beta_offset = offset;
+            binds.push(bind(slot, bytes, false));
+        } else if let Some(aid) = self.aid {
             if self.delta() {
                 let heads = self.sources.map_or(1, |[a, _]| a.heads);
                 let bytes = window.span(&self.field, heads, 4);
                 beta_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
                 binds.push(bind(aid, bytes, false));
             } else {
-                let walker = 4 * place.slices * key;
-                let bytes = match place.table {
-                    Some((_, _, states)) => 0..states * self.field.heads as u64 * walker,
-                    None => {
-                        window.walkers.start * walker / ALIGN * ALIGN..window.walkers.end * walker
-                    }
-                };
-                z_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
+                let (bytes, offset) = of_walkers(4 * place.slices * key);
+                z_offset = offset;
                 binds.push(bind(aid, bytes, true));
             }
         }
@@ -423,11 +751,7 @@ impl Walk<'_> {
             value: self.value as u32,
             segments: place.segments as u32,
             segment_tokens: place.segment_tokens as u32,
-            slots: if place.segments > 1 {
-                place.segments
-            } else {
-                self.slots(self.field.tokens)
-            } as u32,
+            slots: slots as u32,
             slices: place.slices as u32,
             groups: place.groups as u32,
             q_offset,
@@ -452,7 +776,16 @@ impl Walk<'_> {
     }
 }
 
+/// Temporaries of segments.
+#[derive(Clone, Copy)]
+struct Segments {
+    states: Slot,
+    z: Option<Slot>,
+    totals: Option<Slot>,
+}
+
 /// What one step of a walk covers.
+#[derive(Clone)]
 struct Place<'a> {
     window: &'a Window,
     segments: u64,
@@ -462,6 +795,22 @@ struct Place<'a> {
     first_walker: u64,
     /// The table of pieces, its bytes, and the states of all sequences a head.
     table: Option<(Slot, u64, u64)>,
+    /// Whether every segment has a state of its own, counted from the window's first walker.
+    apart: bool,
+    /// What is bound in the place of outputs: slot, bytes and offset of indices.
+    third: Option<(Slot, Range<u64>, u32)>,
+    /// The delta rule's solved systems in the place of beta.
+    solved: Option<(Slot, Range<u64>, u32)>,
+}
+
+impl Place<'_> {
+    /// Chunks of so many tokens in the longest segment or piece.
+    fn longest(&self, chunk: u32) -> u64 {
+        self.segment_tokens
+            .min(self.window.tokens_len())
+            .div_ceil(chunk.into())
+            .max(1)
+    }
 }
 
 /// Pieces of packed sequences that one step walks: rows of the table.

@@ -244,7 +244,7 @@ impl Adjoint<'_> {
             scale: 1.0,
             source_scale: 1.0,
             eps: 0.0,
-            segments: 1,
+            form: self.call.options.form,
         }
     }
 

@@ -1,0 +1,8 @@
+// One sum of log decays a segment.
+//
+// 1 totals: array<f32>, totals[segment]
+@group(0) @binding(1) var<storage, read> totals: array<f32>;
+
+fn segment_total(segment: u32, row: u32, column: u32, left: u32) -> vec4f {
+    return vec4f(totals[segment]);
+}
