@@ -12,6 +12,7 @@
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod cpu;
+pub mod features;
 mod forward;
 mod kernels;
 pub mod plan;
@@ -20,6 +21,7 @@ mod slopes;
 pub mod tiles;
 mod window;
 
+pub use features::{FeatureMap, FeatureShape};
 pub use forward::{Inputs, forward, record, record_step, step};
-pub use shape::{Decay, FeatureMap, Form, Layout, MAX_WIDTH, Options, Shape};
+pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};
