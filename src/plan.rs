@@ -59,6 +59,23 @@ pub struct Work {
     pub bytes: f64,
 }
 
+/// A plan in the making, to which planners of parts of an operator add.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    /// The dispatches so far.
+    pub steps: Vec<Step>,
+    /// Sizes in bytes of the temporaries so far.
+    pub scratch: Vec<u64>,
+}
+
+impl Builder {
+    /// A temporary of so many bytes, rounded up to 16.
+    pub fn add_scratch(&mut self, bytes: u64) -> Slot {
+        self.scratch.push(bytes.max(16).next_multiple_of(16));
+        Slot::Scratch((self.scratch.len() - 1) as u8)
+    }
+}
+
 /// A finished plan: steps, temporaries and the work they amount to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {

@@ -1,9 +1,13 @@
 //! Feature maps: the CPU reference against the formulas and finite differences, kernels on the adapter against the reference.
 
+use half::{bf16, f16};
 use subquad::{
-    Error,
-    gpu::Dtype,
-    linear::{FeatureMap, FeatureShape, Layout, Options, Shape, cpu},
+    Error, Gpu, Select, Tensor,
+    gpu::{Dtype, Elem},
+    linear::{
+        FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, Layout, Options, Shape, cpu,
+        features, features_adjoint,
+    },
 };
 
 struct Random(u64);
@@ -368,7 +372,7 @@ fn weights_that_fit_no_head_are_refused() {
         feature_map: FeatureMap::T2r,
         ..Options::plain()
     };
-    let zeros = vec![0.0; 18];
+    let zeros = [0.0; 18];
     let run = |call: &Shape, options: &Options, weight: usize, bias: Option<usize>| {
         let inputs = cpu::Inputs {
             fm_weight: Some(&zeros[..weight]),
@@ -403,4 +407,217 @@ fn weights_that_fit_no_head_are_refused() {
         ..Options::plain()
     };
     refused(run(&call, &relu, 9, None), "fm_weight");
+}
+
+// On the adapter.
+
+/// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
+/// does not survive the end of its thread's locals.
+fn gpu() -> &'static Gpu {
+    thread_local! {
+        static GPU: &'static Gpu = Box::leak(Box::new(
+            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
+        ));
+    }
+    GPU.with(|gpu| *gpu)
+}
+
+/// Types of x, to and from f64.
+trait Number: Elem {
+    fn from(x: f64) -> Self;
+    fn to(self) -> f64;
+}
+
+impl Number for f32 {
+    fn from(x: f64) -> f32 {
+        x as f32
+    }
+    fn to(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Number for f16 {
+    fn from(x: f64) -> f16 {
+        f16::from_f64(x)
+    }
+    fn to(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Number for bf16 {
+    fn from(x: f64) -> bf16 {
+        bf16::from_f64(x)
+    }
+    fn to(self) -> f64 {
+        self.into()
+    }
+}
+
+fn round<T: Number>(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|x| T::from(*x).to()).collect()
+}
+
+fn upload<T: Number>(values: &[f64]) -> Tensor<T> {
+    let values: Vec<T> = values.iter().map(|x| T::from(*x)).collect();
+    gpu().upload(&values).unwrap()
+}
+
+/// A tensor that shows what a kernel leaves out.
+fn spoilt<T: Number>(len: usize) -> Tensor<T> {
+    upload::<T>(&vec![f64::NAN; len])
+}
+
+fn download<T: Number>(tensor: &Tensor<T>) -> Vec<f64> {
+    tensor.download().unwrap().into_iter().map(T::to).collect()
+}
+
+/// The error relative to the expected values, or to `least` where those are smaller.
+fn ratio(got: &[f64], expected: &[f64], least: f64) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let pairs = got.iter().zip(expected);
+    let error: f64 = pairs.map(|(a, b)| (a - b).powi(2)).sum();
+    (error / dot(expected, expected).max(least * least)).sqrt()
+}
+
+/// The call with its tensors rounded to what the device gets.
+fn rounded<T: Number>(mut call: Call) -> Call {
+    call.shape.dtype = T::DTYPE;
+    call.x = round::<T>(&call.x);
+    call.grad = round::<f32>(&call.grad);
+    call.weight = call.weight.map(|w| round::<f32>(&w));
+    call.bias = call.bias.map(|b| round::<f32>(&b));
+    call
+}
+
+/// Runs a call forward, in the type Y, and its adjoint.
+fn on_device<T: Number, Y: Number>(call: &Call) -> (Vec<f64>, cpu::FeatureGradients) {
+    let gpu = gpu();
+    let x = upload::<T>(&call.x);
+    let [weight, bias] = [&call.weight, &call.bias].map(|w| w.as_ref().map(|w| upload::<f32>(w)));
+    let inputs = FeatureInputs {
+        x: &x,
+        weight: weight.as_ref(),
+        bias: bias.as_ref(),
+    };
+    let mut y = spoilt::<Y>(call.grad.len());
+    features(gpu, &call.shape, call.map, &inputs, &mut y).unwrap();
+    let mut dx = spoilt::<T>(call.x.len());
+    let [mut dweight, mut dbias] =
+        [&weight, &bias].map(|w| w.as_ref().map(|w| spoilt::<f32>(w.len())));
+    let gradients = FeatureGradients {
+        x: &mut dx,
+        weight: dweight.as_mut(),
+        bias: dbias.as_mut(),
+    };
+    let grad = upload::<f32>(&call.grad);
+    features_adjoint(gpu, &call.shape, call.map, &inputs, &grad, gradients).unwrap();
+    let values = |tensor: Option<Tensor<f32>>| tensor.map_or(Vec::new(), |t| download(&t));
+    let gradients = cpu::FeatureGradients {
+        x: download(&dx),
+        weight: values(dweight),
+        bias: values(dbias),
+    };
+    (download(&y), gradients)
+}
+
+/// Bounds on the relative errors of φ(x) and of gradients.
+fn bounds(dtype: Dtype) -> (f64, f64) {
+    match dtype {
+        Dtype::F16 => (5e-4, 1e-3),
+        Dtype::Bf16 => (4e-3, 4e-3),
+        _ => (2e-6, 2e-5),
+    }
+}
+
+fn holds<T: Number, Y: Number>(call: Call) {
+    let call = rounded::<T>(call);
+    let (y, gradients) = on_device::<T, Y>(&call);
+    let expected = call.adjoint();
+    let what = format!(
+        "{} {:?} to {}",
+        call.map.name(),
+        call.shape,
+        Y::DTYPE.name()
+    );
+    let y = ratio(&y, &call.forward(), 1e-12);
+    assert!(y <= bounds(Y::DTYPE).0, "{what}: y {y:e}");
+    let pairs = [
+        ("x", T::DTYPE, gradients.x, expected.x),
+        ("weight", Dtype::F32, gradients.weight, expected.weight),
+        ("bias", Dtype::F32, gradients.bias, expected.bias),
+    ];
+    for (name, dtype, got, expected) in pairs {
+        // Rows of one column, or of two less their mean, have a direction alone: gradients are what rounding leaves of terms of
+        // this size.
+        let least = if call.shape.key <= 2 {
+            dot(&call.grad, &call.grad).sqrt()
+        } else {
+            1e-12
+        };
+        let ratio = ratio(&got, &expected, least);
+        assert!(
+            ratio <= bounds(dtype).1,
+            "{what}: gradient of {name} {ratio:e}"
+        );
+    }
+}
+
+/// A map in some widths, in the storage type where that holds its values.
+fn map_holds<T: Number>(random: &mut Random, map: FeatureMap, keys: &[usize]) {
+    for (n, key) in keys.iter().enumerate() {
+        let layout = [Layout::Bthd, Layout::Bhtd][n % 2];
+        let shape = shape(2, 5 + 8 * n, 3, *key, layout);
+        let call = Call::random(random, shape, map, n / 2 % 2 == 1);
+        if map.storage(T::DTYPE) == T::DTYPE {
+            holds::<T, T>(call);
+        } else {
+            holds::<T, f32>(call);
+        }
+    }
+}
+
+#[test]
+fn elementwise_and_reducing_maps_hold_on_the_adapter() {
+    let mut random = Random(5);
+    for map in FeatureMap::all(1)
+        .into_iter()
+        .filter(|map| map.weight_len(1).is_none())
+    {
+        if map.width(8) == 8 {
+            map_holds::<f32>(&mut random, map, &[1, 3, 8, 60, 300]);
+            map_holds::<f16>(&mut random, map, &[7, 64]);
+            map_holds::<bf16>(&mut random, map, &[64, 9]);
+        }
+    }
+}
+
+#[test]
+fn projected_maps_hold_on_the_adapter() {
+    let mut random = Random(6);
+    for map in FeatureMap::all(1).into_iter().filter(|map| map.projects()) {
+        map_holds::<f32>(&mut random, map, &[1, 3, 8, 20]);
+        map_holds::<f16>(&mut random, map, &[12, 7, 9, 8]);
+        map_holds::<bf16>(&mut random, map, &[7, 8, 12, 6]);
+    }
+    map_holds::<f32>(
+        &mut random,
+        FeatureMap::HedgehogSoftmax,
+        &[66, 100, 64, 130],
+    );
+}
+
+#[test]
+fn maps_of_products_hold_on_the_adapter() {
+    let mut random = Random(7);
+    for map in FeatureMap::all(3)
+        .into_iter()
+        .filter(|map| !map.projects() && map.width(8) != 8)
+    {
+        map_holds::<f32>(&mut random, map, &[1, 2, 5, 8, 24]);
+        map_holds::<f16>(&mut random, map, &[6, 7, 16]);
+        map_holds::<bf16>(&mut random, map, &[3, 8, 5]);
+    }
+    map_holds::<f32>(&mut random, FeatureMap::Taylor2, &[70]);
 }

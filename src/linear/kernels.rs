@@ -17,7 +17,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    fn parts(self) -> [Part; 2] {
+    pub(super) fn parts(self) -> [Part; 2] {
         let access = if self.vectors {
             part!("common/access_vec4.wgsl")
         } else {
@@ -26,7 +26,7 @@ impl Access {
         [elem(self.dtype, self.native), access]
     }
 
-    fn needs(self) -> Needs {
+    pub(super) fn needs(self) -> Needs {
         Needs {
             f16: self.dtype == Dtype::F16 && self.native,
             half: self.dtype == Dtype::F16 && !self.native,

@@ -21,7 +21,9 @@ mod slopes;
 pub mod tiles;
 mod window;
 
-pub use features::{FeatureMap, FeatureShape};
+pub use features::{
+    FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, features, features_adjoint,
+};
 pub use forward::{Inputs, forward, record, record_step, step};
 pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};
