@@ -15,7 +15,7 @@ use subquad::{
     case::ops,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     linear::{
-        Decay, Form, Layout, Options, Shape,
+        Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, features as maps,
         plan::{self, States},
     },
     plan::{Bind, Plan, Slot, Step, Work},
@@ -59,6 +59,7 @@ fn found() -> &'static [Found] {
                     ..preset.clone()
                 };
                 let mut plans = linear_plans(&caps);
+                plans.extend(feature_plans(&caps));
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
@@ -123,6 +124,37 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                             plans.extend(plan::variants(&shape, &options, states, &slow).unwrap());
                         }
                     }
+                }
+            }
+        }
+    }
+    plans
+}
+
+/// Every map in a width of whole vectors and an odd one, to the type of x and to f32.
+fn feature_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for map in FeatureMap::all(2) {
+        for key in [8, 5] {
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                let shape = FeatureShape {
+                    batch: 2,
+                    tokens: 3,
+                    heads: 2,
+                    key,
+                    layout: Layout::Bhtd,
+                    dtype,
+                };
+                for bias in [false, true] {
+                    let weight = map.weight_len(key);
+                    let weights = maps::Weights {
+                        weight,
+                        bias: weight.filter(|_| bias).map(|_| key),
+                    };
+                    for out in [dtype, Dtype::F32] {
+                        plans.push(maps::plan(&shape, map, weights, out, caps).unwrap());
+                    }
+                    plans.push(maps::plan_adjoint(&shape, map, weights, caps).unwrap());
                 }
             }
         }

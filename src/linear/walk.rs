@@ -556,7 +556,11 @@ impl Walk<'_> {
         // One table for all rounds: a plan has few tables.
         let mut table: Vec<u32> = Vec::new();
         let mut runs: Vec<Run> = Vec::new();
-        let states = packed.sequences.iter().map(|tokens| self.slots(tokens.len())).sum();
+        let states = packed
+            .sequences
+            .iter()
+            .map(|tokens| self.slots(tokens.len()))
+            .sum();
         let solved = self.solved(tile, Slot::Scratch(0)).map(|(rows, bytes)| {
             let span = whole.span(&self.field, rows.heads, bytes);
             (builder.add_scratch(span.end), bytes)
@@ -574,7 +578,14 @@ impl Walk<'_> {
                     };
                     let begin = tokens.start as u64 + piece * length;
                     let end = (begin + length).min(tokens.end as u64);
-                    let row = [begin, end, tokens.start as u64, tokens.end as u64, base, slots];
+                    let row = [
+                        begin,
+                        end,
+                        tokens.start as u64,
+                        tokens.end as u64,
+                        base,
+                        slots,
+                    ];
                     let first = (table.len() / 6) as u64;
                     table.extend(row.map(|n| n as u32));
                     let ms = (end - begin) as f64 * token_ms;
@@ -583,7 +594,12 @@ impl Walk<'_> {
                             run.count += 1;
                             run.ms += ms;
                         }
-                        _ => runs.push(Run { round, first, count: 1, ms }),
+                        _ => runs.push(Run {
+                            round,
+                            first,
+                            count: 1,
+                            ms,
+                        }),
                     }
                 }
                 base += slots;
@@ -591,8 +607,18 @@ impl Walk<'_> {
         }
         let bytes = 4 * table.len() as u64;
         let slot = builder.add_table(table);
-        for Run { round, first, count, ms } in runs {
-            let start = if round == 0 { self.start } else { Start::Resume };
+        for Run {
+            round,
+            first,
+            count,
+            ms,
+        } in runs
+        {
+            let start = if round == 0 {
+                self.start
+            } else {
+                Start::Resume
+            };
             let place = Place {
                 window: &whole,
                 segments: 1,
