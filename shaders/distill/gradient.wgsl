@@ -13,7 +13,8 @@ const TX: u32 = FEATURES / 4u;
 const TY: u32 = LANES / TX;
 const O_ROWS: u32 = TILE / TY;
 
-var<workgroup> changes: array<f32, TILE * TILE>;
+// Four rows a vector, by columns.
+var<workgroup> changes: array<vec4f, TILE * SIDE>;
 
 fn kept(head: u32, t: u32) -> vec3f {
     let at = p.rows_offset + 3u * (head * p.tokens + min(t, p.tokens - 1u));
@@ -35,8 +36,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         out[i] = vec4f();
     }
     for (var first = here.begin; first < here.end; first += TILE) {
-        let products_s = products(false, here, first, lid);
-        let products_c = products(true, here, first, lid);
+        var products_s: array<vec4f, 4>;
+        var products_c: array<vec4f, 4>;
+        products(false, here, first, lid, &products_s);
+        products(true, here, first, lid, &products_c);
         // m, l and r of the queries among the columns.
         var m = vec4f();
         var l = vec4f();
@@ -49,6 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                 r[n] = x.z;
             }
         }
+        var change: array<vec4f, 4>;
         for (var i = 0u; i < 4u; i++) {
             let row = 4u * ay + i;
             if (!OF_KEYS) {
@@ -60,10 +64,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             let c = products_c[i];
             let live = seen(here.first + row, first + ax, here.end) & (c > vec4f(FLOOR));
             let a = exp(select(vec4f(), p.scale * products_s[i] - m, live)) / l;
-            let change = select(vec4f(), p.weight * (vec4f(1.0) / r - a / max(c, vec4f(FLOOR))), live);
-            for (var n = 0u; n < 4u; n++) {
-                changes[row * TILE + ax + n * SIDE] = change[n];
-            }
+            change[i] = select(vec4f(), p.weight * (vec4f(1.0) / r - a / max(c, vec4f(FLOOR))), live);
+        }
+        for (var n = 0u; n < 4u; n++) {
+            changes[(ax + n * SIDE) * SIDE + ay] = vec4f(change[0][n], change[1][n], change[2][n], change[3][n]);
         }
         for (var slab = 0u; slab < TILE; slab += 16u) {
             workgroupBarrier();
@@ -73,8 +77,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             workgroupBarrier();
             for (var j = 0u; j < 16u; j++) {
                 let x = arena[j * TX + tx];
-                for (var i = 0u; i < O_ROWS; i++) {
-                    out[i] = fma(vec4f(changes[(ty * O_ROWS + i) * TILE + slab + j]), x, out[i]);
+                for (var i = 0u; i < O_ROWS; i += 4u) {
+                    let change = changes[(slab + j) * SIDE + (ty * O_ROWS + i) / 4u];
+                    out[i] = fma(vec4f(change.x), x, out[i]);
+                    out[i + 1u] = fma(vec4f(change.y), x, out[i + 1u]);
+                    out[i + 2u] = fma(vec4f(change.z), x, out[i + 2u]);
+                    out[i + 3u] = fma(vec4f(change.w), x, out[i + 3u]);
                 }
             }
         }

@@ -16,27 +16,24 @@ const LOWEST: f32 = -1e30;
 
 var<workgroup> partial: array<vec4f, LANES>;
 
-// Every invocation sums over its own columns; these join those of a row. Four rows a vector.
-fn largest(x: vec4f, lid: u32) -> vec4f {
+// Every invocation sums over its own columns; these join those of a row, in order. Four rows a vector.
+fn to_largest(x: ptr<function, vec4f>, lid: u32) {
     workgroupBarrier();
-    partial[lid] = x;
+    partial[lid] = *x;
     workgroupBarrier();
-    var most = x;
     for (var n = 0u; n < SIDE; n++) {
-        most = max(most, partial[lid / SIDE * SIDE + n]);
+        *x = max(*x, partial[lid / SIDE * SIDE + n]);
     }
-    return most;
 }
 
-fn total(x: vec4f, lid: u32) -> vec4f {
+fn to_total(x: ptr<function, vec4f>, lid: u32) {
     workgroupBarrier();
-    partial[lid] = x;
+    partial[lid] = *x;
     workgroupBarrier();
-    var sum = vec4f();
+    *x = vec4f();
     for (var n = 0u; n < SIDE; n++) {
-        sum += partial[lid / SIDE * SIDE + n];
+        *x += partial[lid / SIDE * SIDE + n];
     }
-    return sum;
 }
 
 @compute @workgroup_size(LANES)
@@ -49,8 +46,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     var u = vec4f();
     var r = vec4f();
     for (var first = here.begin; first < here.end; first += TILE) {
-        let products_s = products(false, here, first, lid);
-        let products_c = products(true, here, first, lid);
+        var products_s: array<vec4f, 4>;
+        var products_c: array<vec4f, 4>;
+        products(false, here, first, lid, &products_s);
+        products(true, here, first, lid, &products_c);
         for (var i = 0u; i < 4u; i++) {
             let live = seen(row + i, first + lid % SIDE, here.end);
             let s = select(vec4f(LOWEST), p.scale * products_s[i], live);
@@ -66,13 +65,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             m[i] = most;
         }
     }
-    let most = largest(m, lid);
+    var most = m;
+    to_largest(&most, lid);
     let fall = m - most;
     let keep = exp(fall);
-    u = total(keep * (u + fall * l), lid);
-    w = total(keep * w, lid);
-    l = total(keep * l, lid);
-    r = total(r, lid);
+    u = keep * (u + fall * l);
+    w *= keep;
+    l *= keep;
+    to_total(&u, lid);
+    to_total(&w, lid);
+    to_total(&l, lid);
+    to_total(&r, lid);
     if (lid % SIDE == 0u && here.begin < here.end) {
         for (var i = 0u; i < 4u && row + i < p.tokens; i++) {
             let at = p.loss_offset + here.head * p.tokens + row + i;

@@ -101,12 +101,11 @@ fn load(mapped: bool, query: bool, head: u32, t: u32, channel: u32) -> vec4f {
 }
 
 // This invocation's products of rows and columns: of phi_q and phi_k where mapped, else of q and k.
-fn products(mapped: bool, here: Place, column: u32, lid: u32) -> array<vec4f, 4> {
+fn products(mapped: bool, here: Place, column: u32, lid: u32, a: ptr<function, array<vec4f, 4>>) {
     let ax = lid % SIDE;
     let ay = lid / SIDE;
-    var a: array<vec4f, 4>;
     for (var i = 0u; i < 4u; i++) {
-        a[i] = vec4f();
+        (*a)[i] = vec4f();
     }
     for (var slab = 0u; slab < select(p.key, p.features, mapped); slab += 16u) {
         workgroupBarrier();
@@ -125,9 +124,8 @@ fn products(mapped: bool, here: Place, column: u32, lid: u32) -> array<vec4f, 4>
             let x3 = arena[at + 3u * SIDE];
             for (var i = 0u; i < 4u; i++) {
                 let row = arena[c * TILE + 4u * ay + i];
-                a[i] += vec4f(dot(row, x0), dot(row, x1), dot(row, x2), dot(row, x3));
+                (*a)[i] += vec4f(dot(row, x0), dot(row, x1), dot(row, x2), dot(row, x3));
             }
         }
     }
-    return a;
 }
