@@ -34,7 +34,7 @@ const LAYERS: usize = 2;
 
 const BATCH: usize = 4;
 const TOKENS: usize = 128;
-const STEPS: usize = 1000;
+const STEPS: usize = 800;
 const RATE: f32 = 0.004;
 
 /// Steps for which the device is held against the reference, and how close its losses must be.
