@@ -176,7 +176,7 @@ struct Findings {
     seconds: f64,
 }
 
-fn learn(gpu: &Gpu) -> Result<Findings, Failure> {
+fn learn(gpu: &Gpu, steps: usize) -> Result<Findings, Failure> {
     let started = Instant::now();
     let layer = Layer::load()?;
     let sizes = layer.sizes;
@@ -185,7 +185,7 @@ fn learn(gpu: &Gpu) -> Result<Findings, Failure> {
     // Queries and keys have maps of their own.
     let mut parameters = [sizes.identity(), sizes.identity()];
     let mut adams = [0, 1].map(|n: usize| Adam::new(parameters[n].len()));
-    let progress = Progress::new(STEPS);
+    let progress = Progress::new(steps);
     let features = |parameters: &[Vec<f32>; 2]| {
         [0, 1].map(|n: usize| map::forward(sizes, &parameters[n], &x[n]))
     };
@@ -196,8 +196,8 @@ fn learn(gpu: &Gpu) -> Result<Findings, Failure> {
     let mut heads = [by_head(&divergence), Vec::new()];
     let mut curve = vec![mean(&divergence)];
     let mut phi = before.clone();
-    for step in 1..=STEPS {
-        let rate = RATE * (1.0 - 0.9 * (step - 1) as f32 / STEPS as f32);
+    for step in 1..=steps {
+        let rate = RATE * (1.0 - 0.9 * (step - 1) as f32 / steps as f32);
         for n in 0..2 {
             let gradient = map::adjoint(sizes, &x[n], &phi[n], &grads[n]);
             adams[n].update(rate, &mut parameters[n], &gradient);
@@ -224,7 +224,7 @@ fn run() -> Result<(), Failure> {
     let path = std::env::args_os().nth(1);
     let path = path.map_or("subquad-distill.html".into(), PathBuf::from);
     let gpu = Gpu::open(&Select::from_env())?;
-    let findings = learn(&gpu)?;
+    let findings = learn(&gpu, STEPS)?;
     let (first, last) = (findings.curve[0], findings.curve[STEPS]);
     println!(
         "mean divergence from softmax attention: {first:.4} nats at the start, {last:.4} after {STEPS} steps on {} ({:.0} s)",
@@ -243,4 +243,17 @@ fn run() -> Result<(), Failure> {
 
 fn main() -> ExitCode {
     common::exit(run())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_steps_bring_the_student_closer() {
+        let gpu = Gpu::open(&Select::from_env()).unwrap();
+        let findings = learn(&gpu, 4).unwrap();
+        let (first, last) = (findings.curve[0], findings.curve[4]);
+        assert!(last > 0.0 && last < 0.8 * first, "{first} {last}");
+    }
 }

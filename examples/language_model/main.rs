@@ -58,10 +58,12 @@ struct Text {
 
 impl Text {
     fn new() -> Text {
-        let mut bytes = TEXT.as_bytes().to_vec();
+        // Lines are broken and indented for people; a model this small has better things to learn.
+        let text = TEXT.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut bytes = text.as_bytes().to_vec();
         bytes.sort_unstable();
         bytes.dedup();
-        let symbols = symbols(TEXT, &bytes);
+        let symbols = symbols(&text, &bytes);
         Text { symbols, bytes }
     }
 

@@ -186,8 +186,15 @@ impl<'a> Planner<'a> {
         let fit = self.heads_in_a_binding()?;
         let per_head = self.tiles() * self.slices(kind);
         let columns = self.columns(kind);
-        let group_flops =
-            (self.tile * columns) as f64 * 2.0 * (self.shape.key + 2 * self.shape.features) as f64;
+        let shape = self.shape;
+        let width = shape.key
+            + shape.features
+            + if kind == Kind::Loss {
+                0
+            } else {
+                FEATURES as usize
+            };
+        let group_flops = (self.tile * columns) as f64 * 2.0 * width as f64;
         let group_ms = group_flops / (self.caps.gflops * 1e6);
         let per_dim = u64::from(self.caps.groups_per_dim);
         let most = ((STEP_MS / group_ms) as u64).clamp(1, per_dim * per_dim);
