@@ -13,6 +13,7 @@ use std::{
 use subquad::{
     Error, Gpu, Tensor,
     case::ops,
+    distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     linear::{
         Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, features as maps,
@@ -60,6 +61,7 @@ fn found() -> &'static [Found] {
                 };
                 let mut plans = linear_plans(&caps);
                 plans.extend(feature_plans(&caps));
+                plans.extend(distill_plans(&caps));
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
@@ -155,6 +157,29 @@ fn feature_plans(caps: &Caps) -> Vec<Plan> {
                         plans.push(maps::plan(&shape, map, weights, out, caps).unwrap());
                     }
                     plans.push(maps::plan_adjoint(&shape, map, weights, caps).unwrap());
+                }
+            }
+        }
+    }
+    plans
+}
+
+fn distill_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for (key, features) in [(32, 64), (5, 12)] {
+            for causal in [false, true] {
+                let shape = distill::Shape {
+                    batch: 1,
+                    heads: 2,
+                    tokens: 100,
+                    key,
+                    features,
+                    dtype,
+                };
+                let options = distill::Options { causal, scale: 1.0 };
+                for plan in [distill::plan::forward, distill::plan::backward] {
+                    plans.push(plan(&shape, &options, caps).unwrap());
                 }
             }
         }

@@ -597,7 +597,7 @@ impl Adjoint<'_> {
             parts,
             &shape,
             FeatureMap::Identity,
-            sum.slot,
+            parts.first().map_or(sum.slot, |part| part.slot),
             to,
             Default::default(),
         )?;
