@@ -1,6 +1,11 @@
 //! Walks of every kind on the adapter at hand against their recurrence in f64.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a test"
+)]
 
 use super::*;
 use crate::{
@@ -12,7 +17,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 40) as f32 / (1u64 << 24) as f32
     }
 
@@ -49,17 +57,25 @@ fn recurrence(walk: &Walk<'_>, data: &Data) -> [Vec<f64>; 2] {
         let batch = if walk.packed.is_some() { 0 } else { n };
         for head in 0..heads {
             let of = |heads: usize| head * heads / walk.field.heads;
-            let mut s: Vec<f64> = (0..key * value).map(|i| f64::from(data.starts[(n * heads + head) * key * value + i])).collect();
+            let mut s: Vec<f64> = (0..key * value)
+                .map(|i| f64::from(data.starts[(n * heads + head) * key * value + i]))
+                .collect();
             let mut z = vec![0.0; key];
             let slots = walk.slots(tokens.len()) as usize;
             let base = kept.len();
             kept.resize(base + slots * key * value, f64::NAN);
-            let keep = |kept: &mut Vec<f64>, s: &[f64], slot: usize| kept[base + slot * key * value..][..key * value].copy_from_slice(s);
+            let keep = |kept: &mut Vec<f64>, s: &[f64], slot: usize| {
+                kept[base + slot * key * value..][..key * value].copy_from_slice(s)
+            };
             if walk.keeps {
                 keep(&mut kept, &s, if walk.reverse { slots - 1 } else { 0 });
             }
             for i in 0..tokens.len() {
-                let t = if walk.reverse { tokens.end - 1 - i } else { tokens.start + i };
+                let t = if walk.reverse {
+                    tokens.end - 1 - i
+                } else {
+                    tokens.start + i
+                };
                 let fading = t + usize::from(walk.reverse);
                 for r in 0..key {
                     for c in 0..value {
@@ -71,19 +87,35 @@ fn recurrence(walk: &Walk<'_>, data: &Data) -> [Vec<f64>; 2] {
                             Fading::Rows => g[row * key + r],
                             Fading::Columns => g[row * value + c],
                         };
-                        let factor = if fading < tokens.end { f64::from(log).exp() } else { 1.0 };
+                        let factor = if fading < tokens.end {
+                            f64::from(log).exp()
+                        } else {
+                            1.0
+                        };
                         s[r * value + c] *= factor;
                         if c == 0 {
                             z[r] *= factor;
                         }
                     }
                 }
-                let row = |x: &[f32], row: usize, width: usize| -> Vec<f64> { x[row * width..][..width].iter().map(|x| f64::from(*x)).collect() };
-                let read = |s: &[f64], x: &[f64]| -> Vec<f64> { (0..value).map(|c| (0..key).map(|r| x[r] * s[r * value + c]).sum()).collect() };
-                let mut put = |row: usize, values: Vec<f64>| y[row * value..][..value].copy_from_slice(&values);
+                let row = |x: &[f32], row: usize, width: usize| -> Vec<f64> {
+                    x[row * width..][..width]
+                        .iter()
+                        .map(|x| f64::from(*x))
+                        .collect()
+                };
+                let read = |s: &[f64], x: &[f64]| -> Vec<f64> {
+                    (0..value)
+                        .map(|c| (0..key).map(|r| x[r] * s[r * value + c]).sum())
+                        .collect()
+                };
+                let mut put = |row: usize, values: Vec<f64>| {
+                    y[row * value..][..value].copy_from_slice(&values)
+                };
                 let k = row(a, at(batch, t, of(a_heads), a_heads), key);
                 let mut u = row(b, at(batch, t, of(b_heads), b_heads), value);
-                u.iter_mut().for_each(|u| *u *= f64::from(walk.source_scale));
+                u.iter_mut()
+                    .for_each(|u| *u *= f64::from(walk.source_scale));
                 if walk.delta() {
                     let missed: Vec<f64> = u.iter().zip(read(&s, &k)).map(|(u, s)| u - s).collect();
                     if walk.rule == Rule::Missed {
@@ -104,9 +136,20 @@ fn recurrence(walk: &Walk<'_>, data: &Data) -> [Vec<f64>; 2] {
                 add(&mut after);
                 if walk.rule != Rule::Missed {
                     for reader in 0..group {
-                        let q = row(x, at(batch, t, (head * group + reader) * x_heads / (heads * group), x_heads), key);
+                        let q = row(
+                            x,
+                            at(
+                                batch,
+                                t,
+                                (head * group + reader) * x_heads / (heads * group),
+                                x_heads,
+                            ),
+                            key,
+                        );
                         let mut values = read(if walk.strict { &s } else { &after }, &q);
-                        let den: f64 = f64::from(walk.scale) * q.iter().zip(&z).map(|(q, z)| q * z).sum::<f64>() + f64::from(walk.eps);
+                        let den: f64 = f64::from(walk.scale)
+                            * q.iter().zip(&z).map(|(q, z)| q * z).sum::<f64>()
+                            + f64::from(walk.eps);
                         values.iter_mut().for_each(|y| *y *= f64::from(walk.scale));
                         if walk.rule == Rule::Normalized {
                             values.iter_mut().for_each(|y| *y /= den);
@@ -143,22 +186,57 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
         let reverse = n % 2 == 1;
         let packed = n >= 2;
         let heads = random.of(&[1, 2]);
-        let group = if rule == Rule::Missed { 1 } else { random.of(&[1, 3]) };
+        let group = if rule == Rule::Missed {
+            1
+        } else {
+            random.of(&[1, 3])
+        };
         let (key, value) = random.of(&[(20, 36), (64, 16), (33, 20), (8, 100)]);
         let tokens = random.of(&[70, 200]);
-        let sequences = if packed { vec![0..0, 0..1, 1..tokens - 65, tokens - 65..tokens] } else { vec![0..tokens; 2] };
-        let parcel = Packed { sequences: sequences.clone() };
+        let sequences = if packed {
+            vec![0..0, 0..1, 1..tokens - 65, tokens - 65..tokens]
+        } else {
+            vec![0..tokens; 2]
+        };
+        let parcel = Packed {
+            sequences: sequences.clone(),
+        };
         let batch = if packed { 1 } else { 2 };
         let fewer = |random: &mut Random| random.of(&[1, heads]);
-        let shared = [heads * group, fewer(&mut random), fewer(&mut random), fewer(&mut random)];
-        let rows = |slot, heads| Rows { slot: Slot::Input(slot), heads, elem: 4 };
+        let shared = [
+            heads * group,
+            fewer(&mut random),
+            fewer(&mut random),
+            fewer(&mut random),
+        ];
+        let rows = |slot, heads| Rows {
+            slot: Slot::Input(slot),
+            heads,
+            elem: 4,
+        };
         let mut walk = Walk {
-            field: Field { batch, tokens, heads, layout: random.of(&[Layout::Bthd, Layout::Bhtd]) },
+            field: Field {
+                batch,
+                tokens,
+                heads,
+                layout: random.of(&[Layout::Bthd, Layout::Bhtd]),
+            },
             packed: packed.then_some(&parcel),
             key,
             value,
-            access: Access { dtype: Dtype::F32, native: true, vectors: key % 4 == 0 && value % 4 == 0 },
-            readers: Some([rows(0, shared[0]), Rows { slot: Slot::Output(0), heads: heads * group, elem: 4 }]),
+            access: Access {
+                dtype: Dtype::F32,
+                native: true,
+                vectors: key % 4 == 0 && value % 4 == 0,
+            },
+            readers: Some([
+                rows(0, shared[0]),
+                Rows {
+                    slot: Slot::Output(0),
+                    heads: heads * group,
+                    elem: 4,
+                },
+            ]),
             sources: Some([rows(1, shared[1]), rows(2, shared[2])]),
             fading,
             log_decay: (fading != Fading::None).then(|| rows(3, shared[3])),
@@ -168,7 +246,11 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             reverse,
             strict: rule == Rule::Additive && random.of(&[true, false]),
             keeps: rule != Rule::Normalized && random.of(&[true, false]),
-            start: if random.of(&[true, false]) { Start::Resume } else { Start::Zero },
+            start: if random.of(&[true, false]) {
+                Start::Resume
+            } else {
+                Start::Zero
+            },
             state: Slot::Output(1),
             scale: 0.5,
             source_scale: if random.of(&[true, false]) { 1.0 } else { -0.5 },
@@ -176,9 +258,15 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             form: Form::Auto,
         };
         let low = if rule == Rule::Normalized { 0.1 } else { -1.0 };
-        let size = if walk.delta() { 1.0 / (key as f32).sqrt() } else { 1.0 };
+        let size = if walk.delta() {
+            1.0 / (key as f32).sqrt()
+        } else {
+            1.0
+        };
         let width = [1, 1, 1, key, value][fading as usize];
-        let logs = (0..batch * tokens * shared[3] * width).map(|_| random.of(&[0.0, -1e-6, -0.01, -0.3, -2.0, -30.0, f32::NEG_INFINITY])).collect();
+        let logs = (0..batch * tokens * shared[3] * width)
+            .map(|_| random.of(&[0.0, -1e-6, -0.01, -0.3, -2.0, -30.0, f32::NEG_INFINITY]))
+            .collect();
         let count = sequences.len() * heads * key * value;
         let data = Data {
             inputs: [
@@ -188,13 +276,25 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
                 logs,
                 random.many(batch * tokens * shared[1], 0.0, 1.8),
             ],
-            starts: if walk.start == Start::Zero { vec![0.0; count] } else { random.many(count, -1.0, 1.0) },
+            starts: if walk.start == Start::Zero {
+                vec![0.0; count]
+            } else {
+                random.many(count, -1.0, 1.0)
+            },
             sequences,
             heads: shared,
         };
         let [y, kept] = recurrence(&walk, &data);
-        let floor = Caps { loop_iterations: gpu.caps().loop_iterations, ..Caps::webgpu_floor() };
-        for (form, caps) in [(Form::Recurrent, gpu.caps()), (Form::Fused, gpu.caps()), (Form::Fused, &floor), (Form::Segments(2), &floor)] {
+        let floor = Caps {
+            loop_iterations: gpu.caps().loop_iterations,
+            ..Caps::webgpu_floor()
+        };
+        for (form, caps) in [
+            (Form::Recurrent, gpu.caps()),
+            (Form::Fused, gpu.caps()),
+            (Form::Fused, &floor),
+            (Form::Segments(2), &floor),
+        ] {
             if walk.delta() && form == Form::Segments(2) {
                 continue;
             }
@@ -204,7 +304,8 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
                 Rule::Additive => None,
                 Rule::Delta | Rule::Missed => Some(Slot::Input(4)),
                 Rule::Normalized => {
-                    let words = data.sequences.len() as u64 * heads as u64 * walk.slices(caps) * key as u64;
+                    let words =
+                        data.sequences.len() as u64 * heads as u64 * walk.slices(caps) * key as u64;
                     let z = builder.add_scratch(4 * words);
                     fill(&mut builder, caps, z, words);
                     Some(z)
@@ -230,17 +331,26 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             let plan = builder.plan("walk", walk.label(caps), Work::default());
             plan.check(caps).unwrap();
             let inputs: Vec<_> = data.inputs.iter().map(|x| gpu.upload(x).unwrap()).collect();
-            let mut outputs = [gpu.upload(&vec![f32::NAN; y.len()]).unwrap(), gpu.upload(&states).unwrap()];
+            let mut outputs = [
+                gpu.upload(&vec![f32::NAN; y.len()]).unwrap(),
+                gpu.upload(&states).unwrap(),
+            ];
             let mut pass = gpu.pass("walk");
             let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
             let mut written: Vec<_> = outputs.iter_mut().map(|x| x.view_mut()).collect();
             pass.run(&plan, &views, &mut written).unwrap();
             pass.submit().unwrap();
-            let got = [outputs[0].download().unwrap(), outputs[1].download().unwrap()];
+            let got = [
+                outputs[0].download().unwrap(),
+                outputs[1].download().unwrap(),
+            ];
             let ratios = [ratio(&got[0], &y), ratio(&got[1], &kept)];
             let bound = if walk.delta() { 1e-5 } else { 5e-6 };
             if ratios.iter().any(|ratio| ratio.is_nan() || *ratio > bound) {
-                misses.push(format!("{ratios:?} {} on {}: {walk:?}", plan.label, caps.name));
+                misses.push(format!(
+                    "{ratios:?} {} on {}: {walk:?}",
+                    plan.label, caps.name
+                ));
             }
         }
     }
@@ -249,12 +359,22 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
 
 fn hold(rule: Rule, fadings: &[Fading]) {
     let gpu = Gpu::open(&Select::from_env()).unwrap();
-    let misses: Vec<String> = fadings.iter().enumerate().flat_map(|(n, fading)| misses(&gpu, 7 + n as u64, *fading, rule)).collect();
+    let misses: Vec<String> = fadings
+        .iter()
+        .enumerate()
+        .flat_map(|(n, fading)| misses(&gpu, 7 + n as u64, *fading, rule))
+        .collect();
     assert!(misses.is_empty(), "{}", misses.join("\n"));
     std::mem::forget(gpu);
 }
 
-const ALL: [Fading; 5] = [Fading::None, Fading::Head, Fading::Token, Fading::Rows, Fading::Columns];
+const ALL: [Fading; 5] = [
+    Fading::None,
+    Fading::Head,
+    Fading::Token,
+    Fading::Rows,
+    Fading::Columns,
+];
 
 #[test]
 fn additive_walks_follow_the_recurrence() {
