@@ -54,7 +54,9 @@ fn walk(here: Place, lid: u32) {
         if (SOURCES) {
             update_state(here, chunk, lid);
             let passed = select(chunk.first + chunk.length, chunk.first, REVERSE);
-            if (KEEP && ((passed - here.span.first) % CHUNK_TOKENS == 0u || passed == here.span.end)) {
+            // The states between segments are kept already, and read by the next one.
+            let between = p.segments > 1u && passed == select(here.span.end, here.span.begin, REVERSE);
+            if (KEEP && !between && ((passed - here.span.first) % CHUNK_TOKENS == 0u || passed == here.span.end)) {
                 write_state(here, slot_before(here.span, passed), lid);
             }
         }

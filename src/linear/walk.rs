@@ -197,7 +197,8 @@ impl Walk<'_> {
 
     /// Segments that are walked at the same time.
     pub fn segments(&self, caps: &Caps) -> u64 {
-        if self.packed.is_some() || self.keeps || self.delta() {
+        let kept_sums = self.keeps && self.rule == Rule::Normalized;
+        if self.packed.is_some() || self.delta() || kept_sums {
             return 1;
         }
         let chunks = (self.field.tokens as u64).div_ceil(GRAIN);

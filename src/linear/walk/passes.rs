@@ -10,7 +10,7 @@ use crate::{
     gpu::Caps,
     linear::{
         kernels::{self, Fading, Rule, Start, StateScanParams},
-        window::{ALIGN, Cut, segments},
+        window::{ALIGN, Cut, GRAIN, segments},
     },
     plan::{Bind, Builder, Slot, Step},
 };
@@ -185,6 +185,7 @@ impl Walk<'_> {
         };
         let adds = Walk {
             readers: None,
+            keeps: false,
             ..apart.clone()
         };
         let totals = scratch.totals.map(|slot| {
@@ -232,12 +233,15 @@ impl Walk<'_> {
                 [place.slices, key],
             );
         }
-        if self.readers.is_some() {
+        let kernel = self.kernel(tile, Start::Resume, false);
+        if self.keeps {
+            self.step(builder, kernel, place, ms);
+        } else if self.readers.is_some() {
             let last = Place {
                 apart: true,
                 ..place.clone()
             };
-            apart.step(builder, self.kernel(tile, Start::Resume, false), &last, ms);
+            apart.step(builder, kernel, &last, ms);
         }
     }
 
@@ -258,13 +262,20 @@ impl Walk<'_> {
         } = *place;
         let walkers = window.walkers_len();
         let size = 4 * rows * columns;
-        let bytes = window.walkers.start * size / ALIGN * ALIGN..window.walkers.end * size;
+        let slots = self.slots(self.field.tokens);
+        let slot = |token: u64| if self.keeps { token.div_ceil(GRAIN) } else { 0 };
+        let first = window.walkers.start * slots * size;
+        let bytes = first / ALIGN * ALIGN..window.walkers.end * slots * size;
         let params = StateScanParams {
             walkers: walkers as u32,
             rows: rows as u32,
             columns: columns as u32,
             segments: segments as u32,
-            state_offset: ((window.walkers.start * size - bytes.start) / 4) as u32,
+            slots: slots as u32,
+            first_slot: slot(window.tokens.start) as u32,
+            last_slot: slot(window.tokens.end) as u32,
+            segment_slots: slot(place.segment_tokens) as u32,
+            state_offset: ((first - bytes.start) / 4) as u32,
             groups: (walkers * rows * columns.div_ceil(4)).div_ceil(64) as u32,
         };
         let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
@@ -276,7 +287,7 @@ impl Walk<'_> {
                 columns.is_multiple_of(4) && self.access.vectors,
                 fading,
                 start,
-                self.reverse,
+                [self.reverse, self.keeps],
             ),
             bind: binds,
             params: bytes_of(&params).to_vec(),
