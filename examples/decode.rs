@@ -2,7 +2,7 @@
 use subquad::{
     Gpu, Result, Select,
     gpu::Dtype,
-    linear::{self, Inputs, Layout, Options, Shape, slopes_opennlplab},
+    linear::{self, Inputs, Layout, Options, Outputs, Shape, slopes_opennlplab},
 };
 
 fn main() -> Result<()> {
@@ -32,19 +32,15 @@ fn main() -> Result<()> {
     let mut o = gpu.zeros(prompt.output_len())?;
     let mut state = gpu.zeros(prompt.state_len())?;
     let inputs = Inputs {
-        q: &x,
-        k: &x,
-        v: &x,
         log_decay: Some(&log_decay),
+        ..Inputs::new(&x, &x, &x)
     };
     linear::forward(
         &gpu,
         &prompt,
         &options,
         &inputs,
-        None,
-        &mut o,
-        Some(&mut state),
+        Outputs::new(&mut o).with_state(&mut state),
     )?;
 
     // Each output is the next input; the state is updated in place.
@@ -56,12 +52,10 @@ fn main() -> Result<()> {
     for n in 0..5 {
         let mut next = gpu.zeros(one.output_len())?;
         let inputs = Inputs {
-            q: &token,
-            k: &token,
-            v: &token,
             log_decay: Some(&log_decay),
+            ..Inputs::new(&token, &token, &token)
         };
-        linear::step(&gpu, &one, &options, &inputs, &mut state, &mut next)?;
+        linear::step(&gpu, &one, &options, &inputs, &mut state, None, &mut next)?;
         println!(
             "token {}: first value {:+.6}",
             1000 + n,

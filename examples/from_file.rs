@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use subquad::{
     Gpu, Select,
     gpu::Dtype,
-    linear::{self, Inputs, Layout, Options, Shape, slopes_opennlplab},
+    linear::{self, Inputs, Layout, Options, Outputs, Shape, slopes_opennlplab},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,19 +50,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut o = gpu.zeros::<f16>(shape.output_len())?;
     let inputs = Inputs {
-        q: &q,
-        k: &k,
-        v: &v,
         log_decay: Some(&log_decay),
+        ..Inputs::new(&q, &k, &v)
     };
     linear::forward(
         &gpu,
         &shape,
         &Options::lightning(),
         &inputs,
-        None,
-        &mut o,
-        None,
+        Outputs::new(&mut o),
     )?;
     println!(
         "{heads} heads, {tokens} tokens on {}; head 0, last token: {:?}",

@@ -2,7 +2,7 @@
 use subquad::{
     Gpu, Result, Select,
     gpu::Dtype,
-    linear::{self, Inputs, Layout, Options, Shape},
+    linear::{self, Inputs, Layout, Options, Outputs, Shape},
     wgpu,
 };
 
@@ -28,20 +28,13 @@ fn main() -> Result<()> {
 
     // Our operator, recorded but not submitted.
     let mut pass = gpu.pass("attention");
-    let inputs = Inputs {
-        q: &x,
-        k: &x,
-        v: &x,
-        log_decay: None,
-    };
+    let inputs = Inputs::new(&x, &x, &x);
     linear::record(
         &mut pass,
         &shape,
         &Options::plain(),
         &inputs,
-        None,
-        &mut o,
-        None,
+        Outputs::new(&mut o),
     )?;
 
     // Your kernel, before and after it: on its input, then on its output.

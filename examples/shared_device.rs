@@ -2,7 +2,7 @@
 use subquad::{
     Error, Gpu, Result,
     gpu::Dtype,
-    linear::{self, Inputs, Layout, Options, Shape},
+    linear::{self, Inputs, Layout, Options, Outputs, Shape},
     wgpu,
 };
 
@@ -53,15 +53,8 @@ fn main() -> Result<()> {
         &gpu,
         &shape,
         &Options::plain(),
-        &Inputs {
-            q: &x,
-            k: &x,
-            v: &x,
-            log_decay: None,
-        },
-        None,
-        &mut o,
-        None,
+        &Inputs::new(&x, &x, &x),
+        Outputs::new(&mut o),
     )?;
     println!("on {}: {:?}", gpu.caps().name, &o.download()?[..2]);
     Ok(())

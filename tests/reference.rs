@@ -1,5 +1,7 @@
 //! The CPU reference against the case files, finite differences and the identities of the operator. No adapter is needed.
 
+mod common;
+
 use std::{ops::Range, path::PathBuf};
 
 use serde_json::Map;
@@ -10,6 +12,8 @@ use subquad::{
     gpu::Dtype,
     linear::{Decay, FeatureMap, Layout, Options, Shape, cpu},
 };
+
+use common::{ALL_DECAYS, Random, map};
 
 /// The folder of case files: `SUBQUAD_CASES`, or the one beside the crate.
 fn cases() -> PathBuf {
@@ -58,37 +62,6 @@ fn case_files_hold_with_their_gradients() {
     assert!(outputs >= 26 && gradients >= 27);
 }
 
-struct Random(u64);
-
-impl Random {
-    /// In (0, 1).
-    fn unit(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 40) as f64 + 0.5) / f64::from(1 << 24)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.unit() * n as f64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    /// Away from 0, where maps have kinks; positive or of either sign.
-    fn values(&mut self, len: usize, positive: bool) -> Vec<f64> {
-        let mut value = |_| {
-            let size = 0.1 + 0.9 * self.unit();
-            let negative = !positive && self.unit() < 0.5;
-            if negative { -size } else { size }
-        };
-        (0..len).map(&mut value).collect()
-    }
-}
-
 /// A call that owns its inputs, and the gradients handed to its outputs.
 #[derive(Clone, Debug)]
 struct Call {
@@ -106,8 +79,6 @@ struct Call {
     grad_o: Vec<f64>,
     grad_state: Vec<f64>,
 }
-
-const ALL_DECAYS: [Decay; 4] = [Decay::None, Decay::Head, Decay::Token, Decay::Channel];
 
 impl Call {
     /// Any options that go together.
@@ -287,37 +258,6 @@ impl Call {
         cut.bounds = None;
         cut
     }
-}
-
-fn row(shape: &Shape, heads: usize, [b, t, h]: [usize; 3]) -> usize {
-    match shape.layout {
-        Layout::Bthd => (b * shape.tokens + t) * heads + h,
-        Layout::Bhtd => (b * heads + h) * shape.tokens + t,
-    }
-}
-
-fn map(
-    x: &[f64],
-    from: &Shape,
-    to: &Shape,
-    query: bool,
-    width: usize,
-    source: impl Fn([usize; 3]) -> [usize; 3],
-) -> Vec<f64> {
-    let heads = |shape: &Shape| if query { shape.heads } else { shape.kv_heads };
-    let mut out = vec![0.0; to.batch * to.tokens * heads(to) * width];
-    for b in 0..to.batch {
-        for t in 0..to.tokens {
-            for h in 0..heads(to) {
-                let (into, from) = (
-                    row(to, heads(to), [b, t, h]),
-                    row(from, heads(from), source([b, t, h])),
-                );
-                out[into * width..][..width].copy_from_slice(&x[from * width..][..width]);
-            }
-        }
-    }
-    out
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

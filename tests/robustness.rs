@@ -10,7 +10,7 @@ use subquad::{
     Error, Gpu, Select,
     case::{Array, Failure, run},
     gpu::{Caps, Dtype, Elem},
-    linear::{self, Form, Inputs, Layout, Options, Shape, plan::States},
+    linear::{self, Form, Inputs, Layout, Options, Outputs, Shape, plan::States},
     wgpu,
 };
 
@@ -50,15 +50,8 @@ fn forward<T: Elem>(
         gpu,
         shape,
         options,
-        &Inputs {
-            q: &q,
-            k: &k,
-            v: &v,
-            log_decay: None,
-        },
-        None,
-        &mut o,
-        None,
+        &Inputs::new(&q, &k, &v),
+        Outputs::new(&mut o),
     )?;
     o.download()
 }
@@ -131,8 +124,8 @@ fn bytes_outside_tensors_survive() {
                 &shape,
                 &options,
                 States {
-                    initial: false,
                     last: true,
+                    ..States::default()
                 },
                 gpu.caps(),
             )
@@ -178,12 +171,7 @@ fn non_finite_values_stay_in_their_head_and_subnormals_do_no_harm() {
         let [q, k, v] =
             [&values(shape.key_len()), &k, &v].map(|values| gpu.upload(values).unwrap());
         let mut o = gpu.zeros(shape.output_len()).unwrap();
-        let inputs = Inputs {
-            q: &q,
-            k: &k,
-            v: &v,
-            log_decay: None,
-        };
+        let inputs = Inputs::new(&q, &k, &v);
         linear::forward(
             gpu,
             &shape,
@@ -192,9 +180,7 @@ fn non_finite_values_stay_in_their_head_and_subnormals_do_no_harm() {
                 ..Options::plain()
             },
             &inputs,
-            None,
-            &mut o,
-            None,
+            Outputs::new(&mut o),
         )
         .unwrap();
         o.download().unwrap()
@@ -273,13 +259,17 @@ fn groups_to_spare_in_a_folded_grid_do_not_repeat_the_last_step() {
         gpu.zeros(shape.state_len()).unwrap(),
         gpu.zeros(shape.output_len()).unwrap(),
     );
-    let inputs = Inputs {
-        q: &ones,
-        k: &ones,
-        v: &ones,
-        log_decay: None,
-    };
-    linear::step(gpu, &shape, &Options::plain(), &inputs, &mut state, &mut o).unwrap();
+    let inputs = Inputs::new(&ones, &ones, &ones);
+    linear::step(
+        gpu,
+        &shape,
+        &Options::plain(),
+        &inputs,
+        &mut state,
+        None,
+        &mut o,
+    )
+    .unwrap();
     assert!(state.download().unwrap().iter().all(|x| *x == 1.0));
     assert!(o.download().unwrap().iter().all(|x| *x == 4.0));
 }
@@ -305,8 +295,8 @@ fn plans_for_small_bindings_give_the_same_results() {
                     ..Options::plain()
                 };
                 let states = States {
-                    initial: false,
                     last: true,
+                    ..States::default()
                 };
                 let array = |len: usize| {
                     Array::rounded(
@@ -448,13 +438,8 @@ fn warm_calls_compile_and_allocate_nothing() {
             kv_heads: 600 / tokens,
             ..shape
         };
-        let inputs = Inputs {
-            q: &inputs,
-            k: &inputs,
-            v: &inputs,
-            log_decay: None,
-        };
-        linear::forward(&gpu, &shape, &options, &inputs, None, &mut o, None).unwrap();
+        let inputs = Inputs::new(&inputs, &inputs, &inputs);
+        linear::forward(&gpu, &shape, &options, &inputs, Outputs::new(&mut o)).unwrap();
         gpu.wait().unwrap();
     };
     call(300);
@@ -508,12 +493,7 @@ fn waits_end_after_their_time_limit() {
     let shape = shape(4000, 8, 64, 64);
     let data = gpu.upload(&values(shape.key_len())).unwrap();
     let mut o = gpu.zeros(shape.output_len()).unwrap();
-    let inputs = Inputs {
-        q: &data,
-        k: &data,
-        v: &data,
-        log_decay: None,
-    };
+    let inputs = Inputs::new(&data, &data, &data);
     let mut pass = gpu.pass("slow");
     // Work for a second or more: the host may itself be kept waiting for a core.
     for _ in 0..40 {
@@ -522,9 +502,7 @@ fn waits_end_after_their_time_limit() {
             &shape,
             &Options::plain(),
             &inputs,
-            None,
-            &mut o,
-            None,
+            Outputs::new(&mut o),
         )
         .unwrap();
     }
@@ -594,20 +572,13 @@ fn callers_mistakes_are_typed_and_name_the_argument() {
 
     let tensor = gpu.upload(&data).unwrap();
     let mut o = gpu.zeros(16).unwrap();
-    let inputs = Inputs {
-        q: &tensor,
-        k: &tensor,
-        v: &tensor,
-        log_decay: None,
-    };
+    let inputs = Inputs::new(&tensor, &tensor, &tensor);
     let error = linear::forward(
         gpu,
         &shape(4, 1, 4, 4),
         &Options::plain(),
         &inputs,
-        None,
-        &mut o,
-        None,
+        Outputs::new(&mut o),
     )
     .unwrap_err();
     assert!(
@@ -695,20 +666,13 @@ fn one_device_serves_two_handles_and_a_callers_own_pass() {
     let [q, k, v] = [0, 1, 2].map(|n| shared.upload(&data[n..n + shape.key_len()]).unwrap());
     let mut o = shared.zeros(shape.output_len()).unwrap();
     let mut pass = shared.pass("theirs");
-    let inputs = Inputs {
-        q: &q,
-        k: &k,
-        v: &v,
-        log_decay: None,
-    };
+    let inputs = Inputs::new(&q, &k, &v);
     linear::record(
         &mut pass,
         &shape,
         &Options::plain(),
         &inputs,
-        None,
-        &mut o,
-        None,
+        Outputs::new(&mut o),
     )
     .unwrap();
     let mut encoder = own.device().create_command_encoder(&Default::default());

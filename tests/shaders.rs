@@ -105,7 +105,11 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                     };
                     plans.push(plan::step(&shape, &options, caps).unwrap());
                     for (initial, last) in [(false, false), (true, true)] {
-                        let states = States { initial, last };
+                        let states = States {
+                            initial,
+                            last,
+                            ..States::default()
+                        };
                         let all = plan::variants(&shape, &options, states, caps).unwrap();
                         // A device so slow that the tokens are cut into windows, the later of which resume.
                         let slow = Caps {
@@ -447,6 +451,7 @@ fn alone(kernel: &Arc<Kernel>) -> Result<Plan, String> {
             predicted_ms: 0.0,
         }],
         scratch: Vec::new(),
+        tables: Vec::new(),
         work: Work::default(),
     })
 }
@@ -489,7 +494,11 @@ fn plans_record_on_every_preset() {
                                 dtype,
                             };
                             let options = Options::lightning();
-                            let states = States { initial, last };
+                            let states = States {
+                                initial,
+                                last,
+                                ..States::default()
+                            };
                             let mut plans =
                                 plan::variants(&shape, &options, states, &caps).unwrap();
                             plans.push(plan::step(&shape, &options, &caps).unwrap());

@@ -202,7 +202,7 @@ fn walk(index: u32, local: vec3u) {
                 let s3 = load_state(from_at + row_at.w, left);
                 if (READS) {
                     for (var n = 0u; n < GROUP; n++) {
-                        let head = (here.head * GROUP + n) * p.q_heads / (p.state_heads * GROUP);
+                        let head = shared_head(here.head * GROUP + n, p.state_heads * GROUP, p.q_heads);
                         let reader_rows = rows_of(here.batch, head, p.q_heads);
                         var q_held: array<vec4f, HELD>;
                         for (var i = 0u; i < HELD; i++) {

@@ -67,7 +67,16 @@ fn rows_of(batch: u32, head: u32, heads: u32) -> Rows {
 
 // The (first) head of a tensor with `heads` heads that belongs to a state head.
 fn head_of(state_head: u32, heads: u32) -> u32 {
-    return state_head * heads / p.state_heads;
+    return shared_head(state_head, p.state_heads, heads);
+}
+
+// The head that goes with head n of `heads` in a tensor with `others`, where one number divides the other. n * others may
+// exceed u32.
+fn shared_head(n: u32, heads: u32, others: u32) -> u32 {
+    if (others < heads) {
+        return n / (heads / others);
+    }
+    return n * (others / heads);
 }
 
 // What a workgroup walks: tokens begin to end of a sequence that ends at `last`; `first` is where the sequence's states begin

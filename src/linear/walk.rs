@@ -309,13 +309,15 @@ impl Walk<'_> {
             walkers: 0..heads,
             tokens: 0..self.field.tokens as u64,
         };
+        // One table for all rounds: a plan has few tables.
+        let mut table: Vec<u32> = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
+        let states = packed.sequences.iter().map(|tokens| self.slots(tokens.len())).sum();
         let solved = self.solved(tile, Slot::Scratch(0)).map(|(rows, bytes)| {
             let span = whole.span(&self.field, rows.heads, bytes);
             (builder.add_scratch(span.end), bytes)
         });
         for round in 0..rounds {
-            let mut table: Vec<u32> = Vec::new();
-            let mut runs: Vec<(u64, u64, f64)> = Vec::new();
             let mut base = 0;
             for tokens in &packed.sequences {
                 let slots = self.slots(tokens.len());
@@ -328,49 +330,38 @@ impl Walk<'_> {
                     };
                     let begin = tokens.start as u64 + piece * length;
                     let end = (begin + length).min(tokens.end as u64);
-                    let row = [
-                        begin,
-                        end,
-                        tokens.start as u64,
-                        tokens.end as u64,
-                        base,
-                        slots,
-                    ];
-                    let item = (table.len() / 6) as u64;
+                    let row = [begin, end, tokens.start as u64, tokens.end as u64, base, slots];
+                    let first = (table.len() / 6) as u64;
                     table.extend(row.map(|n| n as u32));
                     let ms = (end - begin) as f64 * token_ms;
                     match runs.last_mut() {
-                        Some((_, count, sum)) if *sum + ms <= STEP_MS => {
-                            *count += 1;
-                            *sum += ms;
+                        Some(run) if run.round == round && run.ms + ms <= STEP_MS => {
+                            run.count += 1;
+                            run.ms += ms;
                         }
-                        _ => runs.push((item, 1, ms)),
+                        _ => runs.push(Run { round, first, count: 1, ms }),
                     }
                 }
                 base += slots;
             }
-            let start = if round == 0 {
-                self.start
-            } else {
-                Start::Resume
+        }
+        let bytes = 4 * table.len() as u64;
+        let slot = builder.add_table(table);
+        for Run { round, first, count, ms } in runs {
+            let start = if round == 0 { self.start } else { Start::Resume };
+            let place = Place {
+                window: &whole,
+                segments: 1,
+                segment_tokens: length.min(longest.unwrap_or(0)),
+                slices,
+                groups: count * heads * slices,
+                first_walker: first * heads,
+                table: Some((slot, bytes, states)),
+                apart: false,
+                third: None,
+                solved: None,
             };
-            let bytes = 4 * table.len() as u64;
-            let slot = builder.add_table(table);
-            for (first, count, ms) in runs {
-                let place = Place {
-                    window: &whole,
-                    segments: 1,
-                    segment_tokens: length.min(longest.unwrap_or(0)),
-                    slices,
-                    groups: count * heads * slices,
-                    first_walker: first * heads,
-                    table: Some((slot, bytes, base)),
-                    apart: false,
-                    third: None,
-                    solved: None,
-                };
-                self.in_order(builder, tile, start, place, solved, ms);
-            }
+            self.in_order(builder, tile, start, place, solved, ms);
         }
         Ok(())
     }
@@ -568,6 +559,14 @@ impl Place<'_> {
             .div_ceil(chunk.into())
             .max(1)
     }
+}
+
+/// Pieces of packed sequences that one step walks: rows of the table.
+struct Run {
+    round: u64,
+    first: u64,
+    count: u64,
+    ms: f64,
 }
 
 /// Copies `rows` rows of so many f32, at these distances; every row of the source goes to `repeat` rows.
