@@ -41,7 +41,7 @@ fn walk(here: Place, lid: u32) {
         clear_added();
         if (READS) {
             for (var reader = 0u; reader < GROUP; reader++) {
-                let head = (here.span.head * GROUP + reader) * p.q_heads / (p.state_heads * GROUP);
+                let head = shared_head(here.span.head * GROUP + reader, p.state_heads * GROUP, p.q_heads);
                 read_state(here, chunk, rows_of(here.span.batch, head, p.q_heads), false, SOURCES, lid);
                 if (SOURCES) {
                     combine(here, chunk, true, reader + 1u == GROUP, lid);
