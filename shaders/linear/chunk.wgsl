@@ -41,7 +41,7 @@ fn walk(here: Place, lid: u32) {
         clear_added();
         if (READS) {
             for (var reader = 0u; reader < GROUP; reader++) {
-                let head = (here.span.head * GROUP + reader) * p.q_heads / (p.state_heads * GROUP);
+                let head = shared_head(here.span.head * GROUP + reader, p.state_heads * GROUP, p.q_heads);
                 read_state(here, chunk, rows_of(here.span.batch, head, p.q_heads), false, SOURCES, lid);
                 if (SOURCES) {
                     combine(here, chunk, true, reader + 1u == GROUP, lid);
@@ -54,7 +54,9 @@ fn walk(here: Place, lid: u32) {
         if (SOURCES) {
             update_state(here, chunk, lid);
             let passed = select(chunk.first + chunk.length, chunk.first, REVERSE);
-            if (KEEP && ((passed - here.span.first) % CHUNK_TOKENS == 0u || passed == here.span.end)) {
+            // The states between segments are kept already, and read by the next one.
+            let between = p.segments > 1u && passed == select(here.span.end, here.span.begin, REVERSE);
+            if (KEEP && !between && ((passed - here.span.first) % CHUNK_TOKENS == 0u || passed == here.span.end)) {
                 write_state(here, slot_before(here.span, passed), lid);
             }
         }

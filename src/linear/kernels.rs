@@ -234,6 +234,10 @@ params! {
         rows: u32,
         columns: u32,
         segments: u32,
+        slots: u32,
+        first_slot: u32,
+        last_slot: u32,
+        segment_slots: u32,
         state_offset: u32,
         groups: u32,
     }
@@ -361,7 +365,7 @@ pub(super) fn state_scan(
     vectors: bool,
     fading: Fading,
     start: Start,
-    reverse: bool,
+    [reverse, keeps]: [bool; 2],
 ) -> Arc<Kernel> {
     let access = Access {
         dtype: Dtype::F32,
@@ -378,7 +382,7 @@ pub(super) fn state_scan(
     Arc::new(Kernel {
         name: "linear/state_scan",
         parts: parts.into_iter().chain(access.parts()).collect(),
-        spec: Spec::default().with("REVERSE", reverse),
+        spec: Spec::default().with("REVERSE", reverse).with("KEEP", keeps),
         needs: Needs::default(),
         params: StateScanParams::FIELDS,
         workgroup: [64, 1, 1],

@@ -294,8 +294,9 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             (Form::Fused, gpu.caps()),
             (Form::Fused, &floor),
             (Form::Segments(2), &floor),
+            (Form::Segments(3), gpu.caps()),
         ] {
-            if walk.delta() && form == Form::Segments(2) {
+            if walk.delta() && matches!(form, Form::Segments(_)) {
                 continue;
             }
             walk.form = form;
