@@ -400,3 +400,26 @@ fn decays_of_zero_are_no_decay() {
         }
     }
 }
+
+/// The longest walks over rows that there are: software adapters end loops early that take too many turns.
+#[test]
+fn widest_keys_with_most_readers_match_the_reference() {
+    let rules = [
+        (rules(Decay::Channel)[1], 8),
+        (rules(Decay::Channel)[2], 1),
+        (rules(Decay::None)[3], 8),
+    ];
+    for (rule, group) in rules {
+        let shape = Shape {
+            batch: 1,
+            heads: group,
+            kv_heads: 1,
+            key: 512,
+            value: 4,
+            ..shape(130)
+        };
+        let call = Call::with(shape, rule, None, &mut Random(19));
+        let miss = call.miss(&call.run(), &call.reference());
+        assert!(miss <= 1.0, "{miss} of the bound: {rule:?}");
+    }
+}
