@@ -311,6 +311,47 @@ fn packed_sequences_are_those_by_themselves(rule: Options) {
         };
         assert_eq!(alone.run(), expected, "sequence {n}: {rule:?}");
     }
+    poison_stays_in_its_sequence_and_head(&call, &out);
+}
+
+/// NaN in every row of token 40 of key head 1, which is in sequence 3.
+fn poison_stays_in_its_sequence_and_head(call: &Call, out: &Out) {
+    let Shape {
+        heads, key, value, ..
+    } = call.shape;
+    let mut poisoned = call.clone();
+    let row = 40 * heads + 1;
+    let poison = |x: &mut Vec<f32>, width: usize| {
+        if x.len() >= (row + 1) * width {
+            x[row * width..][..width].fill(f32::NAN);
+        }
+    };
+    poison(&mut poisoned.q, key);
+    poison(&mut poisoned.k, key);
+    poison(&mut poisoned.v, value);
+    poison(&mut poisoned.beta, 1);
+    let after = poisoned.run();
+    let mut reached = 0;
+    for (row, (a, b)) in out.o.chunks(value).zip(after.o.chunks(value)).enumerate() {
+        if (6..70).contains(&(row / heads)) && row % heads == 1 {
+            reached += usize::from(b.iter().any(|x| x.is_nan()));
+        } else {
+            assert_eq!(a, b, "row {row}: {:?}", call.options);
+        }
+    }
+    assert!(reached > 0);
+    for (width, a, b) in [
+        (key * value, &out.state, &after.state),
+        (key, &out.z, &after.z),
+    ] {
+        for (n, (a, b)) in a.chunks(width).zip(b.chunks(width)).enumerate() {
+            assert!(
+                a == b || n == 3 * heads + 1,
+                "state {n}: {:?}",
+                call.options
+            );
+        }
+    }
 }
 
 fn extreme_decays_stay_finite(call: &Call) {
