@@ -187,13 +187,15 @@ impl<'a> Call<'a> {
         let own = (shape.heads == shape.kv_heads).then_some(shape.heads);
         let map = options.feature_map;
         let sets = map.weight_sets(OP, shape.key, own, states.fm_weight, states.fm_bias)?;
-        if options.normalize.is_none() && (states.initial_z || states.last_z) {
-            return Err(Error::Argument {
-                op: OP,
-                what: "z".into(),
-                expected: "absent without the normaliser".into(),
-                got: "a tensor".into(),
-            });
+        for (what, given) in [("initial_z", states.initial_z), ("final_z", states.last_z)] {
+            if given && options.normalize.is_none() {
+                return Err(Error::Argument {
+                    op: OP,
+                    what: what.into(),
+                    expected: "absent without the normaliser".into(),
+                    got: "a tensor".into(),
+                });
+            }
         }
         let sequences = sequences(shape, OP, states.cu_seqlens)?;
         let count = sequences.len();
