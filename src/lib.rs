@@ -1,6 +1,6 @@
 //! Sub-quadratic operators on any GPU: WGSL kernels through wgpu, an f64 CPU reference beside each.
 //!
-//! [`linear`] holds linear attention. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what
+//! [`linear`] holds linear attention, [`soft`] attention through landmarks. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what
 //! planners produce. The call of an operator is one line; see [`linear::forward`].
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -23,6 +23,7 @@ pub mod linear;
 pub mod plan;
 #[cfg(feature = "cli")]
 pub mod roof;
+pub mod soft;
 #[cfg(feature = "cli")]
 pub mod softmax;
 #[cfg(feature = "cli")]

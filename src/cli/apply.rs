@@ -102,7 +102,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
         .outputs()
         .iter()
         .zip(arrays)
-        .map(|(output, array)| (format!("out.{}", output.name), array))
+        .map(|(output, array)| (output.file_name(), array))
         .collect();
     if args.gpu.is_none() {
         for (output, values) in problem.gradients()? {

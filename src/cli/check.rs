@@ -104,7 +104,7 @@ fn check_case(args: &Check, case: &Case, problem: &dyn Problem) -> Result<Option
     let mut held = true;
     let mut parts: Vec<String> = Vec::new();
     for (n, output) in problem.outputs().iter().enumerate() {
-        let expected = case.expected.get(output.name).map(Array::values);
+        let expected = case.expectation(output).map(Array::values);
         let (mut ratio, mut missed) = (0.0f64, Vec::new());
         for (label, arrays) in &runs {
             let Some(array) = arrays.get(n) else { continue };

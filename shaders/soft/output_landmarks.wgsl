@@ -1,0 +1,8 @@
+// Operands of `output`: landmarks, less the query of the row.
+fn operand(here: Place, a: u32, channel: u32) -> vec4f {
+    return load_l(here, a, channel);
+}
+
+fn own_of(here: Place, t: u32, channel: u32) -> vec4f {
+    return load_q(here, t, channel);
+}
