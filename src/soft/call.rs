@@ -84,7 +84,7 @@ fn length(what: &str, len: usize, expected: usize) -> Result<()> {
 /// ([`Plan::scratch_bytes`](crate::plan::Plan::scratch_bytes)): some matrices of m x m and m x V a head, never T x m.
 ///
 /// Accuracy: root-mean-square error to the f64 reference, relative, <= 5e-6 · max(1, κ / 1000) in f32, where κ is the condition
-/// number of P ([`cpu::Outputs`](super::cpu::Outputs)); 1e-3 in f16 and 4e-3 in bf16 storage. Deterministic: two runs are
+/// number of P ([`cpu::condition`](super::cpu::condition)); 1e-3 in f16 and 4e-3 in bf16 storage. Deterministic: two runs are
 /// bit-equal.
 ///
 /// # Errors

@@ -112,7 +112,11 @@ impl TokenSum {
         } else {
             let by_loops = caps.loop_iterations / tile_iterations(shape, tile, graded) * step;
             let by_time = (STEP_MS * caps.gflops * 1e6 / token_flops) as u64 / step * step;
-            let most = by_loops.min(by_time).max(step);
+            // A segment of one head must fit a binding.
+            let row_bytes = shape.dtype.bytes() * shape.width.max(shape.value) as u64;
+            let token_bytes = row_bytes * shape.strides()[2].max(1);
+            let by_bytes = caps.binding_bytes.saturating_sub(2 * ALIGN) / token_bytes / step * step;
+            let most = by_loops.min(by_time).min(by_bytes).max(step);
             let groups = (shape.rows() as u64 * tiles * slices).max(1);
             let wanted = (2 * u64::from(caps.fill))
                 .div_ceil(groups)
