@@ -1,9 +1,5 @@
 // Sums over landmarks, for a tile of tokens: out_ic = sum_a weight_ia term(operand_ac, own_ic).
 // A workgroup has TOKENS rows and COLUMNS columns of one (batch, head); its segment is its tile.
-//
-// 3 o: array<OutCell>, o[out_offset + row(t) * columns + c]
-@group(0) @binding(3) var<storage, read_write> o: array<OutCell>;
-
 const O_ROWS: u32 = TOKENS / TY;
 
 @compute @workgroup_size(256)
@@ -40,15 +36,6 @@ fn walk(here: Place, lid: u32) {
         }
     }
     for (var i = 0u; i < O_ROWS; i++) {
-        let t = here.begin + row + i;
-        if (t < here.end && column < p.columns) {
-            let at = p.out_offset + (here.row + t * p.token_stride) * p.columns + column;
-            o[at >> PART_SHIFT] = out_part(sum[i], 0u);
-            if (!WHOLE) {
-                for (var n = 1u; n < min(PARTS, p.columns - column); n++) {
-                    o[(at + n) >> PART_SHIFT] = out_part(sum[i], n);
-                }
-            }
-        }
+        put_row(here, here.begin + row + i, column, sum[i]);
     }
 }

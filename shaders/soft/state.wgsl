@@ -1,19 +1,6 @@
 // Sums over the tokens of a segment, for a tile of landmarks: partial_ac = sum_i weight_ia term(operand_ic, own_ac).
 // A workgroup walks the tokens of one (batch, head, segment) in tiles, for LANDMARKS rows and COLUMNS columns.
-//
-// 3 pieces: array<StateCell>, pieces[head*out_stride + (segment*landmarks + a)*columns + c]
-@group(0) @binding(3) var<storage, read_write> pieces: array<StateCell>;
-
 const S_ROWS: u32 = LANDMARKS / TY;
-
-fn put(at: u32, left: u32, x: vec4f) {
-    pieces[at >> PART_SHIFT] = state_part(x, 0u);
-    if (!WHOLE) {
-        for (var i = 1u; i < min(PARTS, left); i++) {
-            pieces[(at + i) >> PART_SHIFT] = state_part(x, i);
-        }
-    }
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lid: u32) {
@@ -57,9 +44,6 @@ fn walk(here: Place, lid: u32) {
         }
     }
     for (var i = 0u; i < S_ROWS; i++) {
-        let a = here.mark + row + i;
-        if (a < p.landmarks && column < p.columns) {
-            put(here.head * p.out_stride + (here.segment * p.landmarks + a) * p.columns + column, p.columns - column, sum[i]);
-        }
+        put_row(here, here.mark + row + i, column, sum[i]);
     }
 }

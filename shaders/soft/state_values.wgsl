@@ -14,3 +14,7 @@ fn operand(here: Place, t: u32, channel: u32) -> vec4f {
 fn own_of(here: Place, a: u32, channel: u32) -> vec4f {
     return vec4f();
 }
+
+fn term(x: vec4f, own: vec4f) -> vec4f {
+    return x;
+}

@@ -1,4 +1,4 @@
-// What the kernels over tokens share: parameters, queries and landmarks, and the squared distances of a tile.
+// What the kernels over tokens share: parameters, queries and landmarks.
 //
 // 0 q: array<Cell>, q[q_offset + row(t) * width + d]          1 l: array<Cell>, l[l_offset + (head*landmarks + a) * width + d]
 // with head counted over batch x heads and row(t) = (head / heads)*batch_stride + (head % heads)*head_stride + t*token_stride.
@@ -39,20 +39,6 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<Cell>;
 @group(0) @binding(1) var<storage, read> l: array<Cell>;
 
-// Slabs of 16 channels of token rows, then of landmark rows; or 16 rows of operands.
-const ARENA_L: u32 = 4u * TOKENS;
-const ARENA: u32 = max(4u * (TOKENS + LANDMARKS), 4u * COLUMNS);
-var<workgroup> arena: array<vec4f, ARENA>;
-// weight[r * LANDMARKS + a]: of token r of the tile for its landmark a; 0 past the end of either.
-var<workgroup> weight: array<f32, TOKENS * LANDMARKS>;
-
-// Columns: 4 to an invocation, TX invocations across, TY sets of rows.
-const TX: u32 = COLUMNS / 4u;
-const TY: u32 = 256u / TX;
-// Pairs: A_ROWS consecutive tokens by 4 landmarks to an invocation, AX apart.
-const AX: u32 = LANDMARKS / 4u;
-const A_ROWS: u32 = TOKENS * AX / 256u;
-
 // What the workgroup works on; the same for all its invocations, so that loops over it are uniform.
 struct Place {
     head: u32,
@@ -74,7 +60,7 @@ fn place(index: u32) -> Place {
         local,
         (head / p.heads) * p.batch_stride + (head % p.heads) * p.head_stride,
         head * p.landmarks,
-        ((index / p.slices) % p.tiles) * LANDMARKS,
+        ((index / p.slices) % p.tiles) * MARKS,
         (index % p.slices) * COLUMNS,
         segment,
         begin,
@@ -96,46 +82,4 @@ fn load_l(here: Place, a: u32, channel: u32) -> vec4f {
     let left = select(1u, p.width - channel, live);
     let c = cells(at, left);
     return select(vec4f(), gather(at, left, l[c.x], l[c.y], l[c.z], l[c.w]), live);
-}
-
-var<private> near: array<vec4f, A_ROWS>;
-
-// near = squared distances of the tokens from `first` on and the landmarks from `mark` on, as sums of squared differences:
-// |q|^2 + |l|^2 - 2 q.l would cancel.
-fn distances(here: Place, first: u32, mark: u32, lid: u32) {
-    for (var i = 0u; i < A_ROWS; i++) {
-        near[i] = vec4f();
-    }
-    for (var slab = 0u; slab < p.width; slab += 16u) {
-        workgroupBarrier();
-        for (var e = lid; e < 4u * TOKENS; e += 256u) {
-            arena[(e % 4u) * TOKENS + e / 4u] = load_q(here, first + e / 4u, slab + 4u * (e % 4u));
-        }
-        for (var e = lid; e < 4u * LANDMARKS; e += 256u) {
-            arena[ARENA_L + (e % 4u) * LANDMARKS + e / 4u] = load_l(here, mark + e / 4u, slab + 4u * (e % 4u));
-        }
-        workgroupBarrier();
-        for (var c = 0u; c < 4u; c++) {
-            let at = ARENA_L + c * LANDMARKS + lid % AX;
-            let l0 = arena[at];
-            let l1 = arena[at + AX];
-            let l2 = arena[at + 2u * AX];
-            let l3 = arena[at + 3u * AX];
-            for (var i = 0u; i < A_ROWS; i++) {
-                let x = arena[c * TOKENS + (lid / AX) * A_ROWS + i];
-                near[i] += vec4f(dot(x - l0, x - l0), dot(x - l1, x - l1), dot(x - l2, x - l2), dot(x - l3, x - l3));
-            }
-        }
-    }
-}
-
-fn put_weights(here: Place, first: u32, mark: u32, lid: u32) {
-    for (var i = 0u; i < A_ROWS; i++) {
-        let r = (lid / AX) * A_ROWS + i;
-        for (var n = 0u; n < 4u; n++) {
-            let a = lid % AX + n * AX;
-            let live = first + r < here.end && mark + a < p.landmarks;
-            weight[r * LANDMARKS + a] = select(0.0, near[i][n], live);
-        }
-    }
 }

@@ -45,32 +45,51 @@ fn elem(dtype: Dtype, native: bool) -> Part {
 
 /// Tile of the kernels over tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
+pub(super) struct Tile {
     /// Tokens of a tile.
     pub tokens: u32,
     /// Landmarks of a tile.
     pub landmarks: u32,
     /// Columns of a workgroup.
     pub columns: u32,
+    /// Invocations of a subgroup that is a workgroup, on software adapters; others stage tiles in workgroup memory.
+    pub lanes: Option<u32>,
 }
 
 impl Tile {
+    /// Tokens or landmarks that a lane owns.
+    pub fn rows(self, lanes: u32) -> u32 {
+        self.tokens / lanes
+    }
+
     fn spec(self) -> Spec {
-        Spec::default()
-            .with("TOKENS", self.tokens)
-            .with("LANDMARKS", self.landmarks)
-            .with("COLUMNS", self.columns)
+        match self.lanes {
+            Some(lanes) => Spec::default()
+                .with("LANES", lanes)
+                .with("ROWS", self.rows(lanes))
+                .with("OTHERS", lanes)
+                .with("COLUMNS", self.columns),
+            None => Spec::default()
+                .with("TOKENS", self.tokens)
+                .with("LANDMARKS", self.landmarks)
+                .with("COLUMNS", self.columns),
+        }
     }
 
     /// Workgroup memory: slabs of 16 channels or 16 operand rows, and the weights.
-    pub(super) fn bytes(self) -> u32 {
-        16 * (4 * (self.tokens + self.landmarks)).max(4 * self.columns)
-            + 4 * self.tokens * self.landmarks
+    fn bytes(self) -> u32 {
+        match self.lanes {
+            Some(_) => 0,
+            None => {
+                16 * (4 * (self.tokens + self.landmarks)).max(4 * self.columns)
+                    + 4 * self.tokens * self.landmarks
+            }
+        }
     }
 }
 
 params! {
-    /// Parameters of `state` and `output`.
+    /// Parameters of `state`, `output` and `lanes`.
     TokenParams {
         tokens: u32,
         heads: u32,
@@ -188,55 +207,51 @@ pub(super) enum Sum {
 }
 
 pub(super) fn over_tokens(sum: Sum, tile: Tile, access: Access) -> Arc<Kernel> {
-    let (name, own): (_, &[Part]) = match sum {
-        Sum::Right => (
-            "soft/state",
-            &[
-                part!("soft/state.wgsl"),
-                part!("soft/state_values.wgsl"),
-                part!("soft/weights_kernel.wgsl"),
-            ],
-        ),
-        Sum::Output => (
-            "soft/output",
-            &[
-                part!("soft/output.wgsl"),
-                part!("soft/output_solution.wgsl"),
-                part!("soft/weights_kernel.wgsl"),
-                part!("soft/solution.wgsl"),
-            ],
-        ),
-        Sum::LandmarkGrad => (
-            "soft/state",
-            &[
-                part!("soft/state.wgsl"),
-                part!("soft/state_queries.wgsl"),
-                part!("soft/weights_grad.wgsl"),
-                part!("soft/solution.wgsl"),
-            ],
-        ),
-        Sum::QueryGrad => (
-            "soft/output",
-            &[
-                part!("soft/output.wgsl"),
-                part!("soft/output_landmarks.wgsl"),
-                part!("soft/weights_grad.wgsl"),
-                part!("soft/solution.wgsl"),
-            ],
-        ),
+    let over_state = matches!(sum, Sum::Right | Sum::LandmarkGrad);
+    let graded = matches!(sum, Sum::LandmarkGrad | Sum::QueryGrad);
+    let (name, main) = match (tile.lanes, over_state) {
+        (Some(_), _) => ("soft/lanes", part!("soft/lanes.wgsl")),
+        (None, true) => ("soft/state", part!("soft/state.wgsl")),
+        (None, false) => ("soft/output", part!("soft/output.wgsl")),
     };
+    let operands = match sum {
+        Sum::Right => part!("soft/state_values.wgsl"),
+        Sum::Output => part!("soft/output_solution.wgsl"),
+        Sum::LandmarkGrad => part!("soft/state_queries.wgsl"),
+        Sum::QueryGrad => part!("soft/output_landmarks.wgsl"),
+    };
+    let rows = if over_state {
+        part!("soft/pieces.wgsl")
+    } else {
+        part!("soft/outputs.wgsl")
+    };
+    let weights = match (tile.lanes, graded) {
+        (Some(_), false) => part!("soft/lanes_kernel.wgsl"),
+        (Some(_), true) => part!("soft/lanes_grad.wgsl"),
+        (None, false) => part!("soft/tile_kernel.wgsl"),
+        (None, true) => part!("soft/tile_grad.wgsl"),
+    };
+    let staged = tile.lanes.is_none().then_some(part!("soft/tile.wgsl"));
+    let solution = (sum != Sum::Right).then_some(part!("soft/solution.wgsl"));
+    let gradients = graded.then_some(part!("soft/gradients.wgsl"));
+    let shared = [part!("soft/tokens.wgsl"), part!("common/grid.wgsl")];
     Arc::new(Kernel {
         name,
-        parts: own
-            .iter()
-            .copied()
-            .chain([part!("soft/tokens.wgsl"), part!("common/grid.wgsl")])
+        parts: [main, operands, rows, weights]
+            .into_iter()
+            .chain(staged)
+            .chain(solution)
+            .chain(gradients)
+            .chain(shared)
             .chain(access.parts())
             .collect(),
         spec: tile.spec(),
-        needs: access.needs(),
+        needs: Needs {
+            subgroup: tile.lanes.is_some(),
+            ..access.needs()
+        },
         params: TokenParams::FIELDS,
-        workgroup: [256, 1, 1],
+        workgroup: [tile.lanes.unwrap_or(256), 1, 1],
         workgroup_bytes: tile.bytes(),
     })
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    gpu::{Caps, Dtype, Kernel},
+    gpu::{Caps, Class, Dtype, Kernel},
     plan::{Bind, Plan, Slot, Step, Work},
 };
 
@@ -87,12 +87,31 @@ impl TokenSum {
             Sum::Right | Sum::Output => shape.value,
             Sum::LandmarkGrad | Sum::QueryGrad => shape.width,
         };
+        let graded = matches!(sum, Sum::LandmarkGrad | Sum::QueryGrad);
         let side = |n: usize| if n > 32 { 64 } else { 32 };
-        let tile = Tile {
+        let staged = Tile {
             tokens: 32,
             landmarks: side(shape.landmarks),
             columns: side(columns),
+            lanes: None,
         };
+        let lanes = match (caps.class, caps.subgroup) {
+            (Class::Cpu, Some((least, most))) => {
+                (least == most && (4..=32).contains(&most)).then_some(most)
+            }
+            _ => None,
+        };
+        let by_lanes = lanes.map(|lanes| Tile {
+            landmarks: 32,
+            lanes: Some(lanes),
+            ..staged
+        });
+        let tile = by_lanes
+            .filter(|tile| {
+                let blocks = (shape.landmarks as u64).div_ceil(32);
+                blocks * tile_iterations(shape, *tile, graded) <= caps.loop_iterations
+            })
+            .unwrap_or(staged);
         let slices = columns.div_ceil(tile.columns as usize) as u64;
         let tiles = match sum {
             Sum::Right | Sum::LandmarkGrad => {
@@ -100,7 +119,6 @@ impl TokenSum {
             }
             Sum::Output | Sum::QueryGrad => 1,
         };
-        let graded = matches!(sum, Sum::LandmarkGrad | Sum::QueryGrad);
         let products = if graded { 4 * shape.value } else { 0 };
         // Every slice computes the weights anew.
         let weights = slices as f64 * (3 * shape.width + products) as f64;
@@ -143,16 +161,31 @@ impl TokenSum {
     }
 }
 
-/// Loop iterations of an invocation of `state` per tile of tokens, were nothing unrolled.
+/// Loop iterations of an invocation per 32 tokens or landmarks that it walks, were nothing unrolled.
 fn tile_iterations(shape: &Shape, tile: Tile, graded: bool) -> u64 {
-    let slabs = |width: usize| width.div_ceil(16) as u64;
-    let rows = u64::from(tile.tokens * tile.landmarks / 1024);
-    let slab = 1 + 1 + 2 + 4 * (1 + rows);
-    let products = if graded { 2 * slabs(shape.value) } else { 0 };
-    let sum_rows = u64::from(tile.landmarks * tile.columns / 1024);
-    let staged = u64::from(4 * tile.columns).div_ceil(256);
-    let sums = u64::from(tile.tokens / 16) * (1 + staged + 16 * (1 + sum_rows));
-    1 + (slabs(shape.width) + products) * slab + 10 * rows + sums + 2 * sum_rows
+    let slabs = |width: usize, channels: usize| {
+        let products = if graded {
+            2 * shape.value.div_ceil(channels)
+        } else {
+            0
+        };
+        (width.div_ceil(channels) + products) as u64
+    };
+    let Some(lanes) = tile.lanes else {
+        let rows = u64::from(tile.tokens * tile.landmarks / 1024);
+        let sum_rows = u64::from(tile.landmarks.max(tile.tokens) * tile.columns / 1024);
+        let staged = u64::from(4 * tile.columns).div_ceil(256);
+        let sums = u64::from(tile.tokens / 16) * (1 + staged + 16 * (1 + sum_rows));
+        return 1 + slabs(shape.width, 16) * (8 + 4 * rows) + 10 * rows + sums + 2 * sum_rows;
+    };
+    let rows = u64::from(tile.rows(lanes));
+    let lanes = u64::from(lanes);
+    let quads = 1 + lanes / 4 * (1 + rows);
+    let vectors = u64::from(tile.columns / 4);
+    let block = slabs(shape.width, 4) * (1 + rows + quads)
+        + vectors * (1 + 2 * rows + quads)
+        + lanes * rows;
+    block * 32u64.div_ceil(lanes)
 }
 
 /// A window of the work of a step over tokens.
