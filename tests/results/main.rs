@@ -69,8 +69,7 @@ fn misses(case: &Case) -> Vec<String> {
             {
                 let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
                 let expected = case
-                    .expected
-                    .get(output.name)
+                    .expectation(output)
                     .map(|expected| judge(output, array, &expected.values(), None));
                 if !verdict.holds() || expected.is_some_and(|verdict| !verdict.holds()) {
                     let checked = if checked { "checked" } else { "unchecked" };
