@@ -8,6 +8,7 @@ mod attention;
 #[path = "../common/mod.rs"]
 mod common;
 mod dense;
+mod device;
 mod model;
 mod page;
 
@@ -15,8 +16,12 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use attention::{Attention, Heads, Reference};
 use common::{Adam, Progress};
+use device::Device;
 use model::{Model, Random, Sizes};
-use subquad::case::{Failure, write_whole};
+use subquad::{
+    Error,
+    case::{Failure, write_whole},
+};
 
 const TEXT: &str = concat!(
     include_str!("../../LICENSE-APACHE"),
@@ -45,9 +50,16 @@ const PROMPT: &str = "You may ";
 const WRITTEN: usize = 400;
 const TEMPERATURE: f64 = 0.6;
 
-/// The device's attention, once it takes a decay per channel; until then the reference computes everything.
+/// The attention of the adapter, or none where there is none: then the reference computes everything.
 fn device() -> Result<Option<Box<dyn Attention>>, Failure> {
-    Ok(None)
+    match Device::open() {
+        Ok(device) => Ok(Some(Box::new(device))),
+        Err(error @ Error::NoAdapter { .. }) => {
+            eprintln!("{error}: computing with the CPU reference");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The text as symbols, and the byte of each symbol.
