@@ -197,6 +197,7 @@ fn bytes_outside_every_optional_tensor_survive() {
             last: true,
             last_z: z,
             cu_seqlens: packed,
+            ..States::default()
         };
         let count = 3 * packed.map_or(1, |bounds| bounds.len() - 1);
         let per_token = 3 * 67;

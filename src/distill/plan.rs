@@ -116,7 +116,7 @@ impl<'a> Planner<'a> {
             label: format!("streamed, tiles of {}", self.tile),
             steps,
             scratch: Vec::new(),
-        tables: Vec::new(),
+            tables: Vec::new(),
             work: Work {
                 flops: self.pairs() * 2.0 * (shape.key + products * shape.features) as f64,
                 bytes: 2.0 * (q_bytes + phi_bytes) + out_bytes,

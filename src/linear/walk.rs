@@ -15,7 +15,7 @@ use super::{
     FeatureMap, Form, Layout,
     kernels::{self, Access, CopyParams, Fading, FillParams, Rule, Start, Variant, WalkParams},
     tiles::{ChunkTile, RecurrentTile},
-    window::{ALIGN, Cut, Field, GRAIN, STEP_MS, Window, segments},
+    window::{ALIGN, Field, GRAIN, STEP_MS, Window, segments},
 };
 use crate::{
     Error, Result,
@@ -651,7 +651,11 @@ pub(super) fn copy(
 /// Fills so many f32 with zero.
 pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
     let word_ms = 16.0 / (caps.gflops * 1e6);
-    let most = (caps.binding_bytes / 4).min((STEP_MS / word_ms) as u64).max(ALIGN) / ALIGN * ALIGN;
+    let most = (caps.binding_bytes / 4)
+        .min((STEP_MS / word_ms) as u64)
+        .max(ALIGN)
+        / ALIGN
+        * ALIGN;
     for first in (0..words).step_by(most as usize) {
         let count = most.min(words - first);
         let params = FillParams {

@@ -220,6 +220,7 @@ impl Call {
             last: true,
             last_z: normalized,
             cu_seqlens: self.bounds.as_deref(),
+            ..States::default()
         };
         plan::forward(&self.shape, &self.options, states, caps).unwrap()
     }

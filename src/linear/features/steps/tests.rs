@@ -50,13 +50,7 @@ fn shape(tokens: usize, heads: usize, key: usize, layout: Layout, dtype: Dtype) 
 }
 
 fn plan(builder: Builder) -> Plan {
-    Plan {
-        op: "features",
-        label: "test".into(),
-        steps: builder.steps,
-        scratch: builder.scratch,
-        work: Default::default(),
-    }
+    builder.plan("features", "test".into(), Default::default())
 }
 
 fn close(what: &str, got: &[f32], expected: &[f64], bound: f64) {
