@@ -107,7 +107,7 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                         form: Form::Auto,
                         ..Options::plain()
                     };
-                    plans.push(plan::step(&shape, &options, caps).unwrap());
+                    plans.push(plan::step(&shape, &options, [None; 2], caps).unwrap());
                     for (initial, last) in [(false, false), (true, true)] {
                         let states = States {
                             initial,
@@ -626,7 +626,7 @@ fn plans_record_on_every_preset() {
                             };
                             let mut plans =
                                 plan::variants(&shape, &options, states, &caps).unwrap();
-                            plans.push(plan::step(&shape, &options, &caps).unwrap());
+                            plans.push(plan::step(&shape, &options, [None; 2], &caps).unwrap());
                             record(&gpu, &plans).unwrap();
                         }
                     }

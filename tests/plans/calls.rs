@@ -66,12 +66,13 @@ impl Call {
             last: self.last,
             last_z: self.last_z,
             cu_seqlens: self.bounds.as_deref(),
+            ..States::default()
         }
     }
 
     pub fn plan(&self, caps: &Caps) -> subquad::Result<Plan> {
         if self.step {
-            plan::step(&self.shape, &self.options, caps)
+            plan::step(&self.shape, &self.options, [None; 2], caps)
         } else {
             plan::forward(&self.shape, &self.options, self.states(), caps)
         }
