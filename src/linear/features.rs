@@ -3,13 +3,13 @@
 mod kernels;
 pub(super) mod steps;
 
-use super::{Layout, Shape};
+use super::{Layout, Shape, rows::Rows};
 use crate::{
     Error, Result,
     gpu::{Caps, Dtype, Elem, Gpu, Tensor, View},
     plan::{Builder, Plan, Slot, Work},
 };
-use steps::{Grads, Mapping, ParamGrads, Rows, adjoint_steps, forward_steps};
+use steps::{Grads, Mapping, ParamGrads, adjoint_steps, forward_steps};
 
 /// The most rolls of a [`FeatureMap::Dpfp`].
 pub const MAX_NU: u32 = 64;

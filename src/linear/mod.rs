@@ -11,16 +11,21 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
+pub mod conv2d;
 pub mod cpu;
 pub mod features;
 mod forward;
 mod kernels;
 pub mod plan;
+mod rows;
 mod shape;
 mod slopes;
 pub mod tiles;
 mod window;
 
+pub use conv2d::{
+    Channels, Conv2d, Conv2dGradients, Conv2dInputs, depthwise_conv2d, depthwise_conv2d_adjoint,
+};
 pub use features::{
     FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, features, features_adjoint,
 };

@@ -1,21 +1,20 @@
 //! From a map to steps on a builder, for the maps' own calls and for operators that map queries and keys. Pure.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytemuck::bytes_of;
 
 use super::{FeatureMap, FeatureShape, kernels};
 use crate::{
-    Error, Result,
-    gpu::{Caps, Dtype, Kernel},
+    Result,
+    gpu::{Caps, Dtype},
     linear::{
         Layout,
-        kernels::{PackOutputParams, pack_output},
-        window::{ALIGN, STEP_MS},
+        rows::{Io, Put, Rows, Sum, cut, pack_steps},
+        window::STEP_MS,
     },
     plan::{Bind, Builder, Slot, Step},
 };
-use kernels::{Io, Put};
 
 #[cfg(test)]
 mod tests;
@@ -30,14 +29,6 @@ pub(in crate::linear) struct Mapping<'a> {
     pub weight: Option<Slot>,
     pub bias: Option<Slot>,
     pub caps: &'a Caps,
-}
-
-/// Rows in memory, `stride` elements apart.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::linear) struct Rows {
-    pub slot: Slot,
-    pub dtype: Dtype,
-    pub stride: usize,
 }
 
 /// Gradients of features in f32: the sum of 1 to 4 parts of rows `stride` elements apart. They have `group` times the heads of
@@ -667,131 +658,4 @@ impl Mapping<'_> {
         let elements = (self.shape.rows() * into.stride) as u64;
         pack_steps(builder, self.caps, from.slot, into, elements);
     }
-}
-
-/// Adds the steps that narrow f32 elements, dense in both.
-pub(in crate::linear) fn pack_steps(
-    builder: &mut Builder,
-    caps: &Caps,
-    from: Slot,
-    into: Rows,
-    elements: u64,
-) {
-    // Six bytes an element, at a byte for every four operations a device can do.
-    let milliseconds = |elements: u64| 24.0 * elements as f64 / (caps.gflops * 1e6);
-    // Whole bindings of both tensors, at offsets that are aligned in both.
-    let mut most = (caps.binding_bytes / 4 / ALIGN * ALIGN).max(ALIGN);
-    while milliseconds(most) > STEP_MS && most > ALIGN {
-        most = (most / 2).next_multiple_of(ALIGN);
-    }
-    for first in (0..elements).step_by(most as usize) {
-        let count = most.min(elements - first);
-        let wide = Bind {
-            slot: from,
-            bytes: 4 * first..4 * (first + count),
-            write: false,
-        };
-        let packed = Bind {
-            slot: into.slot,
-            bytes: 2 * first..(2 * (first + count)).next_multiple_of(4),
-            write: true,
-        };
-        let params = PackOutputParams {
-            elements: count as u32,
-        };
-        builder.steps.push(Step {
-            kernel: pack_output(into.dtype),
-            bind: vec![wide, packed],
-            params: bytes_of(&params).to_vec(),
-            groups: count.div_ceil(2).div_ceil(64),
-            predicted_ms: milliseconds(count),
-        });
-    }
-}
-
-/// Partial sums `[sets, parts, block]` in f32.
-pub(in crate::linear) struct Sum {
-    pub sums: Slot,
-    pub sets: u64,
-    pub parts: u64,
-    pub block: u64,
-    /// Whether the totals are added to what is there.
-    pub accumulate: bool,
-}
-
-impl Sum {
-    /// Adds the step that sums some elements of every block over the parts, in order, into `[sets, elements]`.
-    pub fn step(&self, builder: &mut Builder, caps: &Caps, elements: Range<u64>, into: Slot) {
-        let count = elements.end - elements.start;
-        let params = kernels::SumPartsParams {
-            sets: self.sets as u32,
-            parts: self.parts as u32,
-            block: self.block as u32,
-            first: elements.start as u32,
-            count: count as u32,
-            accumulate: self.accumulate.into(),
-        };
-        let binds = [
-            (self.sums, self.sets * self.parts * self.block, false),
-            (into, self.sets * count, true),
-        ];
-        let bind = binds.map(|(slot, len, write)| Bind {
-            slot,
-            bytes: 0..4 * len.max(1),
-            write,
-        });
-        let kernel: Arc<Kernel> = kernels::sum_parts();
-        builder.steps.push(Step {
-            kernel,
-            bind: bind.into(),
-            params: bytes_of(&params).to_vec(),
-            groups: (self.sets * count).div_ceil(64),
-            predicted_ms: (self.sets * self.parts * count) as f64 * 16.0 / (caps.gflops * 1e6),
-        });
-    }
-}
-
-impl Rows {
-    /// The bytes of some rows, from an aligned start.
-    fn span(&self, rows: &Range<u64>) -> Range<u64> {
-        let row_bytes = self.stride as u64 * self.dtype.bytes();
-        rows.start * row_bytes / ALIGN * ALIGN..(rows.end * row_bytes).next_multiple_of(4)
-    }
-
-    /// Some rows, and the offset in elements for indices counted from row 0.
-    fn bind(&self, rows: &Range<u64>, write: bool) -> (Bind, u32) {
-        let bytes = self.span(rows);
-        let offset = 0u64.wrapping_sub(bytes.start / self.dtype.bytes()) as u32;
-        let slot = self.slot;
-        (Bind { slot, bytes, write }, offset)
-    }
-}
-
-/// Halves a range at multiples of `unit` until its parts fit, and are quick where they have more than one unit.
-pub(in crate::linear) fn cut(
-    rows: Range<u64>,
-    unit: u64,
-    row_ms: f64,
-    fits: &impl Fn(&Range<u64>) -> bool,
-) -> Result<Vec<Range<u64>>> {
-    let len = rows.end - rows.start;
-    if len == 0 {
-        return Ok(Vec::new());
-    }
-    let fitting = fits(&rows);
-    if fitting && (len <= unit || len as f64 * row_ms <= STEP_MS) {
-        return Ok(vec![rows]);
-    }
-    if len <= unit {
-        return Err(Error::Limit {
-            what: "neighbouring rows in one binding".into(),
-            needed: len,
-            available: 0,
-            remedy: "use the layout bthd, fewer heads or a device with larger bindings",
-        });
-    }
-    let middle = rows.start + (len / 2).next_multiple_of(unit).min(len - 1);
-    let mut parts = cut(rows.start..middle, unit, row_ms, fits)?;
-    parts.extend(cut(middle..rows.end, unit, row_ms, fits)?);
-    Ok(parts)
 }
