@@ -8,6 +8,9 @@
 //! reference of both and [`cpu::backward`] that of the gradients, for more options than a device computes yet. Plain linear attention, Lightning Attention and RetNet's retention are builders of [`Options`]; decay
 //! tables have names ([`slopes_opennlplab`], [`slopes_minimax`], [`slopes_transnormer`], [`log_decay_retention`]) and none is
 //! a default.
+//!
+//! [`FeatureMap`] lists what queries and keys may go through first; [`features()`] and [`features_adjoint()`] apply a map by itself.
+//! [`depthwise_conv2d`] is the convolution of the values that vision models add.
 
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
