@@ -621,3 +621,177 @@ fn maps_of_products_hold_on_the_adapter() {
     }
     map_holds::<f32>(&mut random, FeatureMap::Taylor2, &[70]);
 }
+
+#[test]
+fn large_arguments_stay_finite_on_the_adapter() {
+    let shape = shape(1, 2, 1, 4, Layout::Bthd);
+    let mut one = vec![0.0; 16];
+    (0..4).for_each(|i| one[5 * i] = 1.0);
+    for (map, size) in [
+        (FeatureMap::HedgehogSoftmax, 1e4),
+        (FeatureMap::HedgehogSoftmax2, 1e4),
+        (FeatureMap::HedgehogExpShift, 1e4),
+        (FeatureMap::HedgehogExp, 40.0),
+        (FeatureMap::Exp, 40.0),
+        (FeatureMap::Softmax, 1e4),
+        (FeatureMap::Silu, 1e4),
+        (FeatureMap::Sigmoid, 1e4),
+        (FeatureMap::GeluTanh, 1e4),
+        (FeatureMap::L2Norm, 1e4),
+    ] {
+        let weight = map.weight_len(4).map(|_| one.clone());
+        let signs = [1.0, -1.0, 0.5, 0.0, -0.25, 1.0, 1.0, 0.0];
+        let call = Call {
+            x: signs.map(|sign| sign * size).to_vec(),
+            bias: None,
+            grad: vec![1.0; 2 * map.width(4)],
+            weight,
+            shape,
+            map,
+        };
+        let (y, gradients) = on_device::<f32, f32>(&call);
+        for values in [&y, &gradients.x, &gradients.weight] {
+            let finite = values.iter().all(|x| x.is_finite());
+            assert!(finite, "{}: {values:?}", map.name());
+        }
+        let ratio = ratio(&y, &call.forward(), 1e-12);
+        assert!(ratio <= 1e-5, "{}: {ratio:e}", map.name());
+    }
+}
+
+#[test]
+fn calls_without_rows_write_zeros_for_the_weights() {
+    let empty = shape(2, 0, 3, 4, Layout::Bhtd);
+    for map in [FeatureMap::Relu, FeatureMap::T2r, FeatureMap::Rebased] {
+        let mut call = Call::random(&mut Random(8), empty, map, true);
+        call.bias = map.weight_len(4).map(|_| vec![0.5; 12]);
+        let (y, gradients) = on_device::<f32, f32>(&call);
+        assert!(y.is_empty() && gradients.x.is_empty());
+        assert_eq!(gradients.weight.len(), call.weight.map_or(0, |w| w.len()));
+        let zeros = [gradients.weight, gradients.bias].concat();
+        assert!(zeros.iter().all(|x| *x == 0.0));
+    }
+}
+
+#[test]
+fn wrong_arguments_of_the_device_calls_are_named() {
+    let shape = shape(1, 2, 2, 4, Layout::Bthd);
+    let x = upload::<f32>(&[0.5; 16]);
+    let weight = upload::<f32>(&[0.5; 16]);
+    let refused = |result: subquad::Result<()>, at: &str| match result {
+        Err(Error::Argument { what, .. }) => assert_eq!(what, at),
+        other => panic!("{other:?}"),
+    };
+    let bare = FeatureInputs {
+        x: &x,
+        weight: None,
+        bias: None,
+    };
+    let weighted = FeatureInputs {
+        weight: Some(&weight),
+        ..bare
+    };
+    let mut y = upload::<f32>(&[0.0; 16]);
+    refused(
+        features(gpu(), &shape, FeatureMap::T2r, &bare, &mut y),
+        "fm_weight",
+    );
+    refused(
+        features(gpu(), &shape, FeatureMap::Relu, &weighted, &mut y),
+        "fm_weight",
+    );
+    refused(
+        features(gpu(), &shape, FeatureMap::Dpfp { nu: 65 }, &bare, &mut y),
+        "nu",
+    );
+    refused(
+        features(gpu(), &shape, FeatureMap::Taylor2, &bare, &mut y),
+        "y",
+    );
+    let half = FeatureShape {
+        dtype: Dtype::F16,
+        ..shape
+    };
+    refused(
+        features(gpu(), &half, FeatureMap::Relu, &bare, &mut y),
+        "shape.dtype",
+    );
+    let mut halves = upload::<f16>(&[0.0; 16]);
+    refused(
+        features(gpu(), &shape, FeatureMap::Relu, &bare, &mut halves),
+        "the type of φ(x)",
+    );
+    let longer = FeatureShape { tokens: 3, ..shape };
+    refused(
+        features(gpu(), &longer, FeatureMap::Relu, &bare, &mut y),
+        "x",
+    );
+    let mut dx = upload::<f32>(&[0.0; 16]);
+    let gradients = FeatureGradients {
+        x: &mut dx,
+        weight: None,
+        bias: None,
+    };
+    let adjoint = features_adjoint(gpu(), &shape, FeatureMap::T2r, &weighted, &x, gradients);
+    refused(adjoint, "dweight");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn cases_name_every_map_and_take_weights_per_head() {
+    use subquad::case::{Array, Case};
+    let mut random = Random(9);
+    let mut array = |shape: &[usize]| {
+        let values = random.values(shape.iter().product());
+        Array::rounded(Dtype::F32, shape, &values)
+    };
+    for map in FeatureMap::all(2) {
+        for own in [false, true] {
+            let mut inputs = std::collections::BTreeMap::new();
+            for name in ["q", "k", "v"] {
+                inputs.insert(name.to_owned(), array(&[1, 3, 2, 4]));
+            }
+            if map.weight_len(4).is_some() {
+                let mut weight = vec![4; 1 + usize::from(map.projects())];
+                let mut bias = vec![4];
+                if own {
+                    weight.insert(0, 2);
+                    bias.insert(0, 2);
+                }
+                inputs.insert("fm_weight".into(), array(&weight));
+                inputs.insert("fm_bias".into(), array(&bias));
+            }
+            let params = serde_json::json!({
+                "layout": "bthd", "scale": 1.0, "causal": true,
+                "feature_map": map.name(), "nu": 2,
+            });
+            let case = Case {
+                name: map.name().into(),
+                op: "linear_attention".into(),
+                params: params.as_object().cloned().unwrap(),
+                source: "made here".into(),
+                inputs,
+                grad_outputs: [("o".to_owned(), array(&[1, 3, 2, 4]))].into(),
+                expected: Default::default(),
+                expected_grads: Default::default(),
+            };
+            let problem = case.bind().unwrap();
+            let outputs = problem.outputs();
+            assert_eq!(outputs[1].shape, [1, 2, map.width(4), 4], "{}", map.name());
+            assert_eq!(
+                problem.reference().unwrap()[1].values.len(),
+                8 * map.width(4)
+            );
+            let gradients = problem.gradients().unwrap();
+            let weights = gradients
+                .iter()
+                .filter(|(output, _)| output.name.starts_with("fm_"));
+            let sets = if own { 2 } else { 1 };
+            let expected = map.weight_len(4).map_or(0, |each| sets * (each + 4));
+            assert_eq!(
+                weights.map(|(_, values)| values.len()).sum::<usize>(),
+                expected
+            );
+        }
+    }
+}

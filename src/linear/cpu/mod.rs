@@ -16,12 +16,14 @@
 #![allow(clippy::indexing_slicing, reason = "lengths are checked on entry")]
 
 mod backward;
+mod conv2d;
 mod features;
 mod forward;
 
 use std::{borrow::Cow, ops::Range};
 
 pub use backward::{Gradients, backward};
+pub use conv2d::{Conv2dGradients, depthwise_conv2d, depthwise_conv2d_adjoint};
 pub use features::{FeatureGradients, features, features_adjoint};
 pub use forward::{Outputs, forward};
 

@@ -14,6 +14,7 @@ use crate::{
         },
         features::steps,
         kernels::{Access, Rule, Start},
+        rows,
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
     },
@@ -623,7 +624,7 @@ impl Adjoint<'_> {
             stride: map.width(shape.key).next_multiple_of(4),
             group: heads / shape.heads.max(1),
         };
-        let dx = steps::Rows {
+        let dx = rows::Rows {
             slot,
             dtype,
             stride,

@@ -3,7 +3,12 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::{Gpu, Select, Tensor, gpu::Elem, linear::cpu, plan::Plan};
+use crate::{
+    Gpu, Select, Tensor,
+    gpu::Elem,
+    linear::{Layout, cpu},
+    plan::Plan,
+};
 
 fn gpu() -> &'static Gpu {
     thread_local! {
