@@ -138,16 +138,34 @@ fn gradients_and_options_without_a_kernel_are_for_the_cpu() {
         "{words}"
     );
 
-    let skipped = subquad(&["check", text(&both)]);
+    // A device computes the outputs.
+    judged(&[]);
+    let (status, words) = {
+        let checked = subquad(&["check", text(&both)]);
+        (checked.status.code(), out(&checked))
+    };
     assert!(
-        skipped.status.success() && out(&skipped).contains("skip  both"),
+        status == Some(0) && words.contains("gradients are not available on a device yet"),
+        "{words}"
+    );
+
+    let hedgehog = path("hedgehog");
+    let params = HEAD.replace('{', r#"{"feature_map": "hedgehog_softmax", "#);
+    write_case(&hedgehog, &params, |tensors| {
+        tensors.insert("in.fm_weight".into(), Array::f32(&[4, 4], &[0.25; 16]));
+    });
+    let applied = on("cpu", &["apply", text(&hedgehog), "-o", text(&output)]);
+    assert!(applied.status.success(), "{}", err(&applied));
+    let skipped = subquad(&["check", text(&hedgehog)]);
+    assert!(
+        skipped.status.success() && out(&skipped).contains("skip  hedgehog"),
         "{}",
         out(&skipped)
     );
     let again = path("again");
     refused(
-        &["apply", text(&both), "-o", text(&again)],
-        "does not support the delta rule on a device yet",
+        &["apply", text(&hedgehog), "-o", text(&again)],
+        "does not support this feature map on a device yet",
     );
 }
 
