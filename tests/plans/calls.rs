@@ -274,7 +274,7 @@ pub fn calls(most: usize) -> impl Strategy<Value = Call> {
         let heads = kv_heads * if fits { group } else { 1 };
         let tokens = tokens.min(most / (batch * heads).max(1));
         let bounds = cuts.map(|cuts| {
-            let cut = |at: u32| (u64::from(at) * tokens as u64 >> 16) as u32;
+            let cut = |at: u32| ((u64::from(at) * tokens as u64) >> 16) as u32;
             let mut bounds: Vec<u32> = cuts.into_iter().map(cut).collect();
             bounds.extend([0, tokens as u32]);
             bounds.sort_unstable();
