@@ -782,14 +782,16 @@ fn cases_name_every_map_and_take_weights_per_head() {
                 problem.reference().unwrap()[1].values.len(),
                 8 * map.width(4)
             );
-            let gradients = problem.gradients().unwrap();
-            let weights = gradients
+            let adjoint = problem.adjoint().unwrap();
+            let (outputs, gradients) = (adjoint.outputs(), adjoint.reference().unwrap());
+            let weights = outputs
                 .iter()
+                .zip(&gradients)
                 .filter(|(output, _)| output.name.starts_with("fm_"));
             let sets = if own { 2 } else { 1 };
             let expected = map.weight_len(4).map_or(0, |each| sets * (each + 4));
             assert_eq!(
-                weights.map(|(_, values)| values.len()).sum::<usize>(),
+                weights.map(|(_, gradient)| gradient.values.len()).sum::<usize>(),
                 expected
             );
         }
