@@ -264,7 +264,7 @@ fn hold(seed: u64, options: Options, tokens: &[usize]) {
             let shape = Shape {
                 batch: 1 + random.below(2),
                 tokens,
-                heads: kv_heads * (1 + random.below(4)),
+                heads: kv_heads * random.of(&[1, 1, 4]),
                 kv_heads,
                 key: random.of(&[16, 33, 64, 100]),
                 value: random.of(&[16, 33, 64, 100]),

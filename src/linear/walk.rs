@@ -15,7 +15,7 @@ use super::{
     FeatureMap, Form, Layout,
     kernels::{self, Access, CopyParams, Fading, FillParams, Rule, Start, Variant, WalkParams},
     tiles::{ChunkTile, RecurrentTile},
-    window::{ALIGN, Cut, Field, GRAIN, STEP_MS, Window, segments},
+    window::{ALIGN, Field, GRAIN, STEP_MS, Window, segments},
 };
 use crate::{
     Error, Result,
@@ -312,7 +312,11 @@ impl Walk<'_> {
         // One table for all rounds: a plan has few tables.
         let mut table: Vec<u32> = Vec::new();
         let mut runs: Vec<Run> = Vec::new();
-        let states = packed.sequences.iter().map(|tokens| self.slots(tokens.len())).sum();
+        let states = packed
+            .sequences
+            .iter()
+            .map(|tokens| self.slots(tokens.len()))
+            .sum();
         let solved = self.solved(tile, Slot::Scratch(0)).map(|(rows, bytes)| {
             let span = whole.span(&self.field, rows.heads, bytes);
             (builder.add_scratch(span.end), bytes)
@@ -330,7 +334,14 @@ impl Walk<'_> {
                     };
                     let begin = tokens.start as u64 + piece * length;
                     let end = (begin + length).min(tokens.end as u64);
-                    let row = [begin, end, tokens.start as u64, tokens.end as u64, base, slots];
+                    let row = [
+                        begin,
+                        end,
+                        tokens.start as u64,
+                        tokens.end as u64,
+                        base,
+                        slots,
+                    ];
                     let first = (table.len() / 6) as u64;
                     table.extend(row.map(|n| n as u32));
                     let ms = (end - begin) as f64 * token_ms;
@@ -339,7 +350,12 @@ impl Walk<'_> {
                             run.count += 1;
                             run.ms += ms;
                         }
-                        _ => runs.push(Run { round, first, count: 1, ms }),
+                        _ => runs.push(Run {
+                            round,
+                            first,
+                            count: 1,
+                            ms,
+                        }),
                     }
                 }
                 base += slots;
@@ -347,8 +363,18 @@ impl Walk<'_> {
         }
         let bytes = 4 * table.len() as u64;
         let slot = builder.add_table(table);
-        for Run { round, first, count, ms } in runs {
-            let start = if round == 0 { self.start } else { Start::Resume };
+        for Run {
+            round,
+            first,
+            count,
+            ms,
+        } in runs
+        {
+            let start = if round == 0 {
+                self.start
+            } else {
+                Start::Resume
+            };
             let place = Place {
                 window: &whole,
                 segments: 1,

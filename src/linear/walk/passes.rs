@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytemuck::bytes_of;
 
-use super::{Place, Rows, Tile, Walk};
+use super::{Place, Tile, Walk};
 use crate::{
     Result,
     gpu::Caps,
