@@ -175,6 +175,14 @@ impl Case {
             .ok_or_else(|| self.wrong(format!("has no input tensor `{name}` (or `in.{name}`)")))
     }
 
+    /// The expected values of an output, or of a gradient among the outputs.
+    pub fn expectation(&self, output: &Output) -> Option<&Array> {
+        match output.name.strip_prefix("grad.") {
+            Some(name) => self.expected_grads.get(name),
+            None => self.expected.get(output.name),
+        }
+    }
+
     /// A failure about this case.
     pub fn wrong(&self, message: impl Into<String>) -> Failure {
         Failure::Case {

@@ -1,7 +1,7 @@
 //! Sub-quadratic operators on any GPU: WGSL kernels through wgpu, an f64 CPU reference beside each.
 //!
-//! [`linear`] holds linear attention. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what
-//! planners produce. The call of an operator is one line; see [`linear::forward`].
+//! [`linear`] holds linear attention, [`distill`] what teaches one to mimic a softmax attention, [`soft`] attention through
+//! landmarks. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what planners produce. The call of an operator is one line; see [`linear::forward`].
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),
@@ -17,12 +17,14 @@
 pub mod case;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod distill;
 mod error;
 pub mod gpu;
 pub mod linear;
 pub mod plan;
 #[cfg(feature = "cli")]
 pub mod roof;
+pub mod soft;
 #[cfg(feature = "cli")]
 pub mod softmax;
 #[cfg(feature = "cli")]

@@ -224,7 +224,7 @@ impl Plan {
     }
 }
 
-/// A plan in the making.
+/// A plan in the making, to which planners of parts of an operator add.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Builder {
     /// The dispatches so far.

@@ -190,6 +190,7 @@ impl Call {
             last: true,
             last_z: self.options.normalize.is_some(),
             cu_seqlens: self.cu_seqlens.as_deref(),
+            ..plan::States::default()
         }
     }
 

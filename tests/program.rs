@@ -97,7 +97,7 @@ fn info_lists_an_adapter_in_words_and_json() {
 }
 
 #[test]
-fn gradients_and_options_without_a_kernel_are_for_the_cpu() {
+fn gradients_are_written_and_judged() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let change = |tensors: &mut BTreeMap<String, Array>| {
@@ -138,17 +138,23 @@ fn gradients_and_options_without_a_kernel_are_for_the_cpu() {
         "{words}"
     );
 
-    let skipped = subquad(&["check", text(&both)]);
+    // On a device as well.
+    let checked = subquad(&["check", text(&both)]);
+    let words = out(&checked);
     assert!(
-        skipped.status.success() && out(&skipped).contains("skip  both"),
-        "{}",
-        out(&skipped)
+        !checked.status.success() && words.contains("grad.fm_bias missing"),
+        "{words}"
     );
     let again = path("again");
-    refused(
-        &["apply", text(&both), "-o", text(&again)],
-        "does not support the delta rule on a device yet",
+    let applied = subquad(&["apply", text(&input), "-o", text(&again), "--verify"]);
+    assert!(
+        applied.status.success(),
+        "{}{}",
+        out(&applied),
+        err(&applied)
     );
+    let written = Case::read(&again, None, &Map::new()).unwrap();
+    assert_eq!(written.expected_grads.len(), 5);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use subquad::{
     Error, Gpu, Select,
     case::{Array, Failure, run},
     gpu::{Caps, Dtype, Elem},
-    linear::{self, Form, Inputs, Layout, Options, Outputs, Shape, plan::States},
+    linear::{self, Decay, Form, Inputs, Layout, Options, Outputs, Shape, plan::States},
     wgpu,
 };
 
@@ -153,6 +153,102 @@ fn bytes_outside_tensors_survive() {
                     "{dtype:?} {form:?}: outputs left unwritten"
                 );
             }
+        }
+    }
+}
+
+/// Numbers from -factor to factor in a buffer with guards, and how many bytes they are.
+fn guarded_values(gpu: &Gpu, dtype: Dtype, len: usize, factor: f64) -> (wgpu::Buffer, usize) {
+    let values: Vec<f64> = values(len).iter().map(|x| factor * f64::from(*x)).collect();
+    let bytes = Array::rounded(dtype, &[len], &values).bytes;
+    (guarded(gpu, &bytes), bytes.len())
+}
+
+#[test]
+fn bytes_outside_every_optional_tensor_survive() {
+    let gpu = gpu();
+    let normalized = Options {
+        decay: Decay::Channel,
+        normalize: Some(1.0),
+        ..Options::plain()
+    };
+    let delta = Options {
+        decay: Decay::Token,
+        delta: true,
+        ..Options::plain()
+    };
+    let bounds: &[u32] = &[0, 9, 9, 67];
+    for (options, packed, group, dtype, key, value) in [
+        (normalized, None, 12, Dtype::F32, 8, 4),
+        (normalized, Some(bounds), 1, Dtype::F16, 5, 3),
+        (delta, Some(bounds), 2, Dtype::Bf16, 7, 9),
+        (delta, None, 1, Dtype::F32, 3, 5),
+    ] {
+        let shape = Shape {
+            heads: 3 * group,
+            kv_heads: 3,
+            dtype,
+            ..shape(67, 3, key, value)
+        };
+        let z = options.normalize.is_some();
+        let states = States {
+            initial: true,
+            initial_z: z,
+            last: true,
+            last_z: z,
+            cu_seqlens: packed,
+            ..States::default()
+        };
+        let count = 3 * packed.map_or(1, |bounds| bounds.len() - 1);
+        let per_token = 3 * 67;
+        let decays = match options.decay {
+            Decay::Channel => per_token * key,
+            _ => per_token,
+        };
+        let f32s = |len: usize, factor: f64| guarded_values(gpu, Dtype::F32, len, factor);
+        let mut inputs = vec![
+            guarded_values(gpu, dtype, shape.query_len(), 1.0),
+            guarded_values(gpu, dtype, shape.key_len(), 0.2),
+            guarded_values(gpu, dtype, shape.value_len(), 1.0),
+            f32s(decays, 0.0),
+        ];
+        if options.delta {
+            inputs.push(f32s(per_token, 0.5));
+        }
+        inputs.push(f32s(count * key * value, 1.0));
+        let mut sizes = vec![shape.output_len() * dtype.bytes() as usize];
+        sizes.push(4 * count * key * value);
+        if z {
+            inputs.push(f32s(count * key, 1.0));
+            sizes.push(4 * count * key);
+        }
+        let outputs: Vec<_> = sizes
+            .iter()
+            .map(|len| (guarded(gpu, &vec![0xff; *len]), *len))
+            .collect();
+        let wrap = |(buffer, len): &(wgpu::Buffer, usize)| {
+            gpu.wrap::<u8>(buffer.clone(), 256, *len).unwrap()
+        };
+        let tensors: Vec<_> = inputs.iter().map(wrap).collect();
+        let mut targets: Vec<_> = outputs.iter().map(wrap).collect();
+        let plan = linear::plan::forward(&shape, &options, states, gpu.caps()).unwrap();
+        let mut pass = gpu.pass("guards");
+        let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
+        let mut outs: Vec<_> = targets.iter_mut().map(|tensor| tensor.view_mut()).collect();
+        pass.run_checked(&plan, &views, &mut outs, false).unwrap();
+        pass.submit().unwrap();
+        for (n, (buffer, len)) in inputs.into_iter().chain(outputs).enumerate() {
+            let size = buffer.size() as usize;
+            let all = gpu.wrap::<u8>(buffer, 0, size).unwrap().download().unwrap();
+            let (before, rest) = all.split_at(256);
+            let (inside, after) = rest.split_at(len.next_multiple_of(4));
+            let intact = before.iter().chain(after).all(|byte| *byte == 0xa5);
+            assert!(intact, "tensor {n}: {options:?} {packed:?}");
+            let unwritten = inside.chunks(4).any(|word| word == [0xff; 4]);
+            assert!(
+                !unwritten,
+                "tensor {n} left unwritten: {options:?} {packed:?}"
+            );
         }
     }
 }

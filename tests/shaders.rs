@@ -13,9 +13,10 @@ use std::{
 use subquad::{
     Error, Gpu, Tensor,
     case::ops,
+    distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     linear::{
-        Decay, Form, Layout, Options, Shape,
+        Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, features as maps,
         plan::{self, States},
     },
     plan::{Bind, Plan, Slot, Step, Work},
@@ -59,6 +60,9 @@ fn found() -> &'static [Found] {
                     ..preset.clone()
                 };
                 let mut plans = linear_plans(&caps);
+                plans.extend(feature_plans(&caps));
+                plans.extend(distill_plans(&caps));
+                plans.extend(option_plans(&caps));
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
@@ -123,6 +127,126 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                             plans.extend(plan::variants(&shape, &options, states, &slow).unwrap());
                         }
                     }
+                }
+            }
+        }
+    }
+    plans
+}
+
+/// Every map in a width of whole vectors and an odd one, to the type of x and to f32.
+fn feature_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for map in FeatureMap::all(2) {
+        for key in [8, 5] {
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                let shape = FeatureShape {
+                    batch: 2,
+                    tokens: 3,
+                    heads: 2,
+                    key,
+                    layout: Layout::Bhtd,
+                    dtype,
+                };
+                for bias in [false, true] {
+                    let weight = map.weight_len(key);
+                    let weights = maps::Weights {
+                        weight,
+                        bias: weight.filter(|_| bias).map(|_| key),
+                    };
+                    for out in [dtype, Dtype::F32] {
+                        plans.push(maps::plan(&shape, map, weights, out, caps).unwrap());
+                    }
+                    plans.push(maps::plan_adjoint(&shape, map, weights, caps).unwrap());
+                }
+            }
+        }
+    }
+    plans
+}
+
+fn distill_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for (key, features) in [(32, 64), (5, 12)] {
+            for causal in [false, true] {
+                let shape = distill::Shape {
+                    batch: 1,
+                    heads: 2,
+                    tokens: 100,
+                    key,
+                    features,
+                    dtype,
+                };
+                let options = distill::Options { causal, scale: 1.0 };
+                for plan in [distill::plan::forward, distill::plan::backward] {
+                    plans.push(plan(&shape, &options, caps).unwrap());
+                }
+            }
+        }
+    }
+    plans
+}
+
+/// Every rule with every decay, grouped and packed, with vectors and without, in each storage type.
+fn option_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    let decays = [Decay::None, Decay::Head, Decay::Token, Decay::Channel];
+    let all = (Decay::None, false, false);
+    let causal = decays.map(|decay| [(decay, true, false), (decay, true, true)]);
+    let dtypes = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+    let maps = [FeatureMap::Relu, FeatureMap::Elu1, FeatureMap::Identity];
+    let mut turns = (0..9).map(|n| (dtypes[n % 3], maps[n / 3])).cycle();
+    for (decay, causal, delta) in causal.into_iter().flatten().chain([all]) {
+        for normalize in [None, Some(1e-6)]
+            .into_iter()
+            .take(if delta { 1 } else { 2 })
+        {
+            for (width, group) in [(64, 1), (64, 3), (65, 1), (48, 16)] {
+                let (dtype, feature_map) = turns.next().unwrap();
+                let options = Options {
+                    decay,
+                    causal,
+                    delta,
+                    normalize,
+                    feature_map,
+                    ..Options::plain()
+                };
+                let shape = Shape {
+                    batch: 1,
+                    tokens: 200,
+                    heads: 2 * group,
+                    kv_heads: 2,
+                    key: width,
+                    value: width,
+                    layout: Layout::Bthd,
+                    dtype,
+                };
+                for (initial, cu_seqlens) in [(false, None), (true, Some(&[0, 90, 200][..]))] {
+                    let z = normalize.is_some();
+                    let states = States {
+                        initial,
+                        initial_z: initial && z,
+                        last: true,
+                        last_z: z,
+                        cu_seqlens,
+                        ..States::default()
+                    };
+                    plans.extend(plan::variants(&shape, &options, states, caps).unwrap());
+                    let upstream = plan::Upstream {
+                        initial,
+                        last: initial,
+                        log_decay: initial && decay != Decay::None,
+                        beta: initial && delta,
+                        initial_gradient: initial,
+                        cu_seqlens,
+                        ..plan::Upstream::default()
+                    };
+                    plans.push(plan::backward(&shape, &options, upstream, caps).unwrap());
+                }
+                if causal {
+                    let one = Shape { tokens: 1, ..shape };
+                    plans.push(plan::step(&one, &options, [None; 2], caps).unwrap());
                 }
             }
         }
@@ -478,6 +602,7 @@ fn pipelines_compile_on_every_preset() {
 fn plans_record_on_every_preset() {
     for caps in Caps::presets() {
         let gpu = noop(&caps);
+        record(&gpu, &option_plans(&caps)).unwrap();
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
             for layout in [Layout::Bthd, Layout::Bhtd] {
                 for width in [16, 17] {

@@ -1,4 +1,8 @@
-// Queries and keys as they are. `left` entries of the row count.
-fn key_feature(x: vec4f, left: u32) -> vec4f {
+// x
+fn feature(x: vec4f) -> vec4f {
     return x;
+}
+
+fn feature_slope(x: vec4f) -> vec4f {
+    return vec4f(1.0);
 }

@@ -110,3 +110,11 @@ fn quotient(y: vec4f, den: f32) -> vec4f {
     let d = p.scale * den + p.eps;
     return select(p.scale * y / d, vec4f(), d == 0.0);
 }
+
+// Keys and readers through the elementwise feature map, nothing past the row's end; `left` entries of the row count.
+fn key_feature(x: vec4f, left: u32) -> vec4f {
+    if (WHOLE) {
+        return feature(x);
+    }
+    return select(vec4f(), feature(x), vec4u(0u, 1u, 2u, 3u) < vec4u(left));
+}

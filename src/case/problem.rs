@@ -29,13 +29,13 @@ pub struct Bench {
 
 /// Every operator.
 pub fn ops() -> &'static [Op] {
-    &[crate::linear::cases::OP]
+    &[crate::linear::cases::OP, crate::soft::cases::OP]
 }
 
 /// An output of a problem and how far it may be from the reference.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Its name in case files, without `out.` or `grad.`.
+    /// Its name in case files without `out.`; gradients that a device computes keep their `grad.`.
     pub name: &'static str,
     /// Its storage type.
     pub dtype: Dtype,
@@ -47,6 +47,16 @@ pub struct Output {
     pub per_magnitude: f64,
     /// ... plus this times its own absolute value.
     pub per_value: f64,
+}
+
+impl Output {
+    /// Its name in files: gradients have a prefix of their own already.
+    pub fn file_name(&self) -> String {
+        match self.name.starts_with("grad.") {
+            true => self.name.into(),
+            false => format!("out.{}", self.name),
+        }
+    }
 }
 
 /// What the CPU reference says of an output.
@@ -80,6 +90,13 @@ pub trait Problem: Send + Sync {
     fn reference(&self) -> Result<Vec<Reference>, Error>;
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
+    /// What the outputs of a run say about the run itself: an operator that reports failure in one of them makes it an error.
+    ///
+    /// # Errors
+    /// `Numeric` when the operator could not do what was asked.
+    fn accept(&self, _outputs: &[Array]) -> Result<(), Error> {
+        Ok(())
+    }
     /// The gradients of the inputs as a problem, where the case hands gradients to the outputs: its outputs have the names of
     /// the inputs.
     fn adjoint(&self) -> Option<Box<dyn Problem + '_>> {

@@ -67,7 +67,7 @@ impl<'a> Loaded<'a> {
     /// Downloads the outputs.
     ///
     /// # Errors
-    /// Those of [`Tensor::download`].
+    /// Those of [`Tensor::download`] and of [`Problem::accept`].
     pub fn download(&self) -> Result<Vec<Array>, Error> {
         let outputs = self.problem.outputs();
         let arrays = outputs.iter().zip(&self.outputs).map(|(output, tensor)| {
@@ -77,7 +77,9 @@ impl<'a> Loaded<'a> {
                 bytes: tensor.download()?,
             })
         });
-        arrays.collect()
+        let arrays = arrays.collect::<Result<Vec<_>, Error>>()?;
+        self.problem.accept(&arrays)?;
+        Ok(arrays)
     }
 }
 

@@ -97,10 +97,16 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             }
         }
         let arrays = outputs.iter().zip(arrays);
-        named.extend(arrays.map(|(output, array)| (format!("{prefix}.{}", output.name), array)));
+        named.extend(arrays.map(|(output, array)| {
+            let name = match prefix {
+                "" => output.file_name(),
+                prefix => format!("{prefix}{}", output.name),
+            };
+            (name, array)
+        }));
         Ok::<(), Failure>(())
     };
-    keep(problem, arrays, "out")?;
+    keep(problem, arrays, "")?;
     if let Some(adjoint) = problem.adjoint() {
         let arrays = match &args.gpu {
             Some(gpu) => {
@@ -109,7 +115,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             }
             None => run_cpu(adjoint.as_ref())?,
         };
-        keep(adjoint.as_ref(), arrays, "grad")?;
+        keep(adjoint.as_ref(), arrays, "grad.")?;
     }
     let metadata = BTreeMap::from([
         ("op".to_owned(), case.op.clone()),

@@ -7,7 +7,7 @@ use serde_json::Map;
 use super::case_files;
 use crate::{
     Error, Gpu,
-    case::{Array, Case, Failure, Problem, judge, ops, run, run_cpu},
+    case::{Array, Case, Failure, Output, Problem, judge, ops, run, run_cpu},
 };
 
 /// Arguments of `check`.
@@ -92,7 +92,17 @@ fn check_case(args: &Check, case: &Case, problem: &dyn Problem) -> Result<Option
     let done = match problem.adjoint() {
         _ if !judged.add(args, case, problem, "", &case.expected)? => false,
         Some(adjoint) => judged.add(args, case, adjoint.as_ref(), "grad.", &case.expected_grads)?,
-        None => true,
+        None => {
+            let outputs = problem.outputs();
+            for name in case.expected_grads.keys() {
+                let named = |output: &Output| output.name.strip_prefix("grad.") == Some(name);
+                if !outputs.iter().any(named) {
+                    judged.held = false;
+                    judged.parts.push(format!("grad.{name} missing"));
+                }
+            }
+            true
+        }
     };
     if !done {
         return Ok(None);
@@ -143,7 +153,12 @@ impl Judged {
         let references = problem.reference()?;
         let outputs = problem.outputs();
         for (n, output) in outputs.iter().enumerate() {
-            let values = expected.get(output.name).map(Array::values);
+            let found = if prefix.is_empty() {
+                case.expectation(output)
+            } else {
+                expected.get(output.name)
+            };
+            let values = found.map(Array::values);
             let (mut ratio, mut missed) = (0.0f64, Vec::new());
             for (label, arrays) in &runs {
                 let Some(array) = arrays.get(n) else { continue };

@@ -109,7 +109,12 @@ fn linear_plans(caps: &Caps) -> Result<Vec<Plan>, Error> {
                     };
                     plans.extend(plan::variants(&shape, &options, states, caps)?);
                 }
-                plans.push(plan::step(&Shape { tokens: 1, ..shape }, &options, caps)?);
+                plans.push(plan::step(
+                    &Shape { tokens: 1, ..shape },
+                    &options,
+                    [None; 2],
+                    caps,
+                )?);
             }
         }
     }

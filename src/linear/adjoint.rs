@@ -341,6 +341,32 @@ pub(super) fn augment(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [v, t
     });
 }
 
+/// Rows without the vector that follows the values.
+pub(super) fn drop_column(
+    b: &mut Builder,
+    caps: &Caps,
+    band: Band,
+    vecs: u32,
+    [augmented, to]: [Slot; 2],
+) {
+    let row = 16 * u64::from(vecs);
+    let drop = kernel(
+        "linear/drop_column",
+        [part!("linear/drop_column.wgsl")],
+        Spec::default(),
+        RowsParams::FIELDS,
+        [64, 1, 1],
+        0,
+    );
+    let tensors = [
+        (augmented, row + 16, Per::Row, false),
+        (to, row, Per::Row, true),
+    ];
+    rows(b, caps, band, drop, &tensors, vecs, &|rows| {
+        (rows * u64::from(vecs)).div_ceil(64)
+    });
+}
+
 pub(super) fn weigh(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [x, beta, to]: [Slot; 3]) {
     let row = 16 * u64::from(vecs);
     let weigh = kernel(

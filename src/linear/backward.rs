@@ -34,6 +34,10 @@ pub struct Gradients<'a, T: Elem> {
     pub beta: Option<&'a mut Tensor<f32>>,
     /// Of the initial state, if wanted.
     pub initial_state: Option<&'a mut Tensor<f32>>,
+    /// Of the feature map's weights, summed over queries and keys; given exactly with them.
+    pub fm_weight: Option<&'a mut Tensor<f32>>,
+    /// Of the feature map's bias, likewise.
+    pub fm_bias: Option<&'a mut Tensor<f32>>,
 }
 
 impl<'a, T: Elem> Gradients<'a, T> {
@@ -50,6 +54,8 @@ impl<'a, T: Elem> Gradients<'a, T> {
             log_decay: None,
             beta: None,
             initial_state: None,
+            fm_weight: None,
+            fm_bias: None,
         }
     }
 }
@@ -120,8 +126,28 @@ pub fn record_backward<T: Elem>(
         log_decay: gradients.log_decay.is_some(),
         beta: gradients.beta.is_some(),
         initial_gradient: gradients.initial_state.is_some(),
+        fm_weight: inputs.fm_weight.map(Tensor::len),
+        fm_bias: inputs.fm_bias.map(Tensor::len),
         cu_seqlens: inputs.cu_seqlens,
     };
+    for (what, input, gradient) in [
+        ("fm_weight", inputs.fm_weight, gradients.fm_weight.is_some()),
+        ("fm_bias", inputs.fm_bias, gradients.fm_bias.is_some()),
+    ] {
+        if input.is_some() != gradient {
+            let [expected, got] = if gradient {
+                ["absent", "a tensor"]
+            } else {
+                ["given", "none"]
+            };
+            return Err(Error::Argument {
+                op: plan::OP,
+                what: format!("the gradient of {what}"),
+                expected: format!("{expected}, like {what}"),
+                got: got.into(),
+            });
+        }
+    }
     let plan = plan::backward(shape, options, upstream, pass.caps())?;
     let op = plan::OP;
     let mut views = inputs.views(op, shape, options)?;
@@ -149,6 +175,12 @@ pub fn record_backward<T: Elem>(
             gradients.initial_state,
             inputs.initial_state,
         ),
+        (
+            "the gradient of fm_weight",
+            gradients.fm_weight,
+            inputs.fm_weight,
+        ),
+        ("the gradient of fm_bias", gradients.fm_bias, inputs.fm_bias),
     ];
     for (what, gradient, input) in more {
         if let Some(gradient) = gradient {

@@ -78,18 +78,20 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         true => Some(number("eps")?),
         false => None,
     };
-    let feature_map = match text("feature_map", "identity")?.as_str() {
-        "identity" => FeatureMap::Identity,
-        "relu" => FeatureMap::Relu,
-        "elu1" => FeatureMap::Elu1,
-        "hedgehog_softmax" => FeatureMap::HedgehogSoftmax,
-        other => {
-            return Err(case.unavailable(
-                format!("feature map {other} of linear_attention"),
-                ", known are: identity, relu, elu1, hedgehog_softmax",
-            ));
-        }
+    let nu = match case.params.get("nu") {
+        None => 1,
+        Some(nu) => nu
+            .as_u64()
+            .and_then(|nu| u32::try_from(nu).ok())
+            .ok_or_else(|| case.wrong("parameter nu must be a whole number"))?,
     };
+    let name = text("feature_map", "identity")?;
+    let known = FeatureMap::all(nu);
+    let feature_map = *known.iter().find(|map| map.name() == name).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|map| map.name()).collect();
+        let known = format!(", known are: {}", names.join(", "));
+        case.unavailable(format!("feature map {name} of linear_attention"), &known)
+    })?;
 
     let (q, k, v) = (
         with_batch(case.input("q")?, 4),
@@ -277,14 +279,28 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         let [o, final_state] = &sizes;
         Some([gradient(o)?, gradient(final_state)?])
     };
-    let projected = feature_map == FeatureMap::HedgehogSoftmax;
-    if projected {
+    // Weights of the map, shared or a set for each head.
+    let weights = |name: &str, width: &[usize]| {
+        let Some(array) = case
+            .inputs
+            .get(name)
+            .filter(|_| feature_map.weight_len(key).is_some())
+        else {
+            return Ok(None);
+        };
+        let own: Vec<usize> = [&[heads], width].concat();
+        let shared = array.shape == width || heads != kv_heads;
+        f32s(name, array.clone(), if shared { width } else { &own }).map(Some)
+    };
+    if feature_map.weight_len(key).is_some() {
         case.input("fm_weight")?;
     }
+    let widths = vec![key; 1 + usize::from(feature_map.projects())];
+    let fm_weight = weights("fm_weight", &widths)?;
     Ok(Box::new(LinearAttention {
         beta: optional("beta", &per_token)?,
-        fm_weight: optional("fm_weight", &[key, key])?.filter(|_| projected),
-        fm_bias: optional("fm_bias", &[key])?.filter(|_| projected),
+        fm_bias: weights("fm_bias", &[key])?,
+        fm_weight,
         shape,
         options,
         step,
@@ -391,7 +407,8 @@ impl Problem for LinearAttention {
     fn inputs(&self) -> Vec<&Array> {
         let states = [&self.initial_state, &self.initial_z];
         let states = states.into_iter().flatten().filter(|_| !self.step);
-        self.inputs.iter().chain(&self.beta).chain(states).collect()
+        let inputs = self.inputs.iter().chain(&self.beta).chain(states);
+        inputs.chain(&self.fm_weight).chain(&self.fm_bias).collect()
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -451,11 +468,19 @@ impl Problem for LinearAttention {
             initial_z: self.initial_z.is_some(),
             last: true,
             last_z: self.options.normalize.is_some(),
+            fm_weight: self.fm_weight.as_ref().map(Array::elements),
+            fm_bias: self.fm_bias.as_ref().map(Array::elements),
             cu_seqlens: self.cu_seqlens.as_deref(),
             ..States::default()
         };
         match (self.step, all) {
-            (true, _) => plan::step(&self.shape, &self.options, caps).map(|plan| vec![plan]),
+            (true, _) => plan::step(
+                &self.shape,
+                &self.options,
+                [states.fm_weight, states.fm_bias],
+                caps,
+            )
+            .map(|plan| vec![plan]),
             (false, false) => {
                 plan::forward(&self.shape, &self.options, states, caps).map(|plan| vec![plan])
             }

@@ -25,6 +25,10 @@ pub struct Inputs<'a, T: Elem> {
     pub initial_state: Option<&'a Tensor<f32>>,
     /// The sum of keys before the first token, `[N, Hk, F]`, with the normaliser; zero when absent.
     pub initial_z: Option<&'a Tensor<f32>>,
+    /// The feature map's weights, `[K, K]` or one set a head; see [`FeatureMap`](super::FeatureMap).
+    pub fm_weight: Option<&'a Tensor<f32>>,
+    /// The feature map's bias, `[K]` or one a head; zero when absent.
+    pub fm_bias: Option<&'a Tensor<f32>>,
     /// Bounds of N sequences packed into one batch entry: N + 1 numbers, non-decreasing, from 0 to the number of tokens.
     pub cu_seqlens: Option<&'a [u32]>,
 }
@@ -40,6 +44,8 @@ impl<'a, T: Elem> Inputs<'a, T> {
             beta: None,
             initial_state: None,
             initial_z: None,
+            fm_weight: None,
+            fm_bias: None,
             cu_seqlens: None,
         }
     }
@@ -111,6 +117,13 @@ impl<'a, T: Elem> Inputs<'a, T> {
         )?;
         let normalized = given(self.initial_z, z).filter(|_| options.normalize.is_some());
         with("initial_z", self.initial_z, normalized)?;
+        // The planner has checked their lengths.
+        views.extend(
+            [self.fm_weight, self.fm_bias]
+                .into_iter()
+                .flatten()
+                .map(Tensor::view),
+        );
         Ok(views)
     }
 }
@@ -226,6 +239,8 @@ pub fn record<T: Elem>(
         initial_z: inputs.initial_z.is_some(),
         last: outputs.final_state.is_some(),
         last_z: outputs.final_z.is_some(),
+        fm_weight: inputs.fm_weight.map(Tensor::len),
+        fm_bias: inputs.fm_bias.map(Tensor::len),
         cu_seqlens: inputs.cu_seqlens,
     };
     let plan: Plan = plan::forward(shape, options, states, pass.caps())?;
@@ -301,7 +316,12 @@ pub fn record_step<T: Elem>(
             );
         }
     }
-    let plan = plan::step(shape, options, pass.caps())?;
+    let plan = plan::step(
+        shape,
+        options,
+        [inputs.fm_weight, inputs.fm_bias].map(|x| x.map(Tensor::len)),
+        pass.caps(),
+    )?;
     let views = inputs.views(plan::OP, shape, options)?;
     let [state_len, z_len] = state_lengths(shape, options, shape.batch);
     length(plan::OP, "state", state.len(), state_len)?;

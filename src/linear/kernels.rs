@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    FeatureMap,
+    FeatureMap, features,
     tiles::{ChunkTile, RecurrentTile},
 };
 use crate::gpu::{Dtype, Kernel, Needs, Part, Spec, params, part};
@@ -20,7 +20,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    fn parts(self) -> [Part; 2] {
+    pub(super) fn parts(self) -> [Part; 2] {
         let access = if self.vectors {
             part!("common/access_vec4.wgsl")
         } else {
@@ -29,7 +29,7 @@ impl Access {
         [elem(self.dtype, self.native), access]
     }
 
-    fn needs(self) -> Needs {
+    pub(super) fn needs(self) -> Needs {
         Needs {
             f16: self.dtype == Dtype::F16 && self.native,
             half: self.dtype == Dtype::F16 && !self.native,
@@ -169,7 +169,7 @@ impl Variant {
         } else {
             part!("linear/outputs_none.wgsl")
         });
-        parts.push(map(self.map));
+        parts.push(features::elementwise(self.map).unwrap_or(part!("linear/map_identity.wgsl")));
         parts.extend(self.access.parts());
         parts
     }
@@ -190,15 +190,6 @@ impl Variant {
             .with("KEEP", self.keeps)
             .with("GROUP", self.group)
             .with("OUT_MISSED", self.rule == Rule::Missed)
-    }
-}
-
-/// The part that applies an elementwise map to keys and readers as they are loaded.
-fn map(map: FeatureMap) -> Part {
-    match map {
-        FeatureMap::Relu => part!("linear/map_relu.wgsl"),
-        FeatureMap::Elu1 => part!("linear/map_elu1.wgsl"),
-        _ => part!("linear/map_identity.wgsl"),
     }
 }
 

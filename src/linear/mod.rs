@@ -14,6 +14,7 @@ mod backward;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod cpu;
+pub mod features;
 mod forward;
 mod kernels;
 pub mod plan;
@@ -24,6 +25,9 @@ mod walk;
 mod window;
 
 pub use backward::{Given, Gradients, backward, record_backward};
+pub use features::{
+    FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, features, features_adjoint,
+};
 pub use forward::{Inputs, Outputs, forward, record, record_step, step};
-pub use shape::{Decay, FeatureMap, Form, Layout, MAX_WIDTH, Options, Shape};
+pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -7,7 +7,8 @@ use bytemuck::bytes_of;
 pub use backward::{Upstream, backward};
 
 use super::{
-    Decay, FeatureMap, Form, Options, Shape,
+    Decay, FeatureMap, FeatureShape, Form, Options, Shape,
+    features::{self, steps},
     kernels::{self, Access, Fading, PackOutputParams, Rule, Start},
     shape::sequences,
     walk::{Packed, Rows, Walk, copy, fill},
@@ -36,12 +37,16 @@ pub struct States<'a> {
     pub last: bool,
     /// The caller wants the final z, with the normaliser.
     pub last_z: bool,
+    /// Elements of the feature map's weights, where there are any.
+    pub fm_weight: Option<usize>,
+    /// Elements of its bias, where there is one.
+    pub fm_bias: Option<usize>,
     /// Bounds of sequences packed into one batch entry.
     pub cu_seqlens: Option<&'a [u32]>,
 }
 
-/// Plans [`linear::forward`](super::forward). Inputs: q, k, v, then log_decay, beta, the initial state and the initial z where
-/// there are such; outputs: o, then the final state and the final z.
+/// Plans [`linear::forward`](super::forward). Inputs: q, k, v, then log_decay, beta, the initial state, the initial z, the feature
+/// map's weights and bias where there are such; outputs: o, then the final state and the final z.
 ///
 /// # Errors
 /// `Argument` for impossible shapes and options, `Limit` when one head of 64 tokens exceeds a binding or the scratch budget.
@@ -49,15 +54,23 @@ pub fn forward(shape: &Shape, options: &Options, states: States<'_>, caps: &Caps
     Call::new(shape, options, states, caps)?.forward(false)
 }
 
-/// Plans [`linear::step`](super::step). Inputs: q, k, v, log_decay and beta; outputs: o, the state and, normalised, z, both
+/// Plans [`linear::step`](super::step). Inputs: q, k, v, log_decay, beta, the feature map's weights and bias (so many elements);
+/// outputs: o, the state and, normalised, z, both
 /// updated in place.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn step(shape: &Shape, options: &Options, caps: &Caps) -> Result<Plan> {
+pub fn step(
+    shape: &Shape,
+    options: &Options,
+    weights: [Option<usize>; 2],
+    caps: &Caps,
+) -> Result<Plan> {
     let states = States {
         last: true,
         last_z: options.normalize.is_some(),
+        fm_weight: weights[0],
+        fm_bias: weights[1],
         ..States::default()
     };
     if !options.causal {
@@ -107,6 +120,8 @@ struct Slots {
     beta: Option<Slot>,
     initial: Option<Slot>,
     initial_z: Option<Slot>,
+    fm_weight: Option<Slot>,
+    fm_bias: Option<Slot>,
     last: Option<Slot>,
     last_z: Option<Slot>,
 }
@@ -128,22 +143,35 @@ impl Slots {
             beta: input(options.delta).map(Slot::Input),
             initial: input(states.initial).map(Slot::Input),
             initial_z: input(states.initial_z).map(Slot::Input),
+            fm_weight: input(states.fm_weight.is_some()).map(Slot::Input),
+            fm_bias: input(states.fm_bias.is_some()).map(Slot::Input),
             last: output(states.last).map(Slot::Output),
             last_z: output(states.last_z).map(Slot::Output),
         }
     }
 }
 
+/// What a forward walk reads.
+struct Operands {
+    q: Rows,
+    k: Rows,
+    v: Rows,
+    /// Width of queries and keys after what of the feature map is not left to the walk.
+    key: usize,
+    map: FeatureMap,
+    access: Access,
+}
+
 /// A checked call.
 struct Call<'a> {
     shape: &'a Shape,
     options: &'a Options,
-    states: States<'a>,
     caps: &'a Caps,
     packed: Option<Packed>,
     sequences: usize,
+    /// Sets of the feature map's weights.
+    sets: usize,
     slots: Slots,
-    access: Access,
 }
 
 impl<'a> Call<'a> {
@@ -156,35 +184,29 @@ impl<'a> Call<'a> {
         shape.check(OP)?;
         options.check(OP)?;
         shape.fits(caps)?;
-        if options.feature_map == FeatureMap::HedgehogSoftmax {
-            return Err(Error::Unsupported {
-                op: OP,
-                what: "this feature map on a device yet; the CPU reference does".into(),
-            });
-        }
-        if options.normalize.is_none() && (states.initial_z || states.last_z) {
-            return Err(Error::Argument {
-                op: OP,
-                what: "z".into(),
-                expected: "absent without the normaliser".into(),
-                got: "a tensor".into(),
-            });
+        let own = (shape.heads == shape.kv_heads).then_some(shape.heads);
+        let map = options.feature_map;
+        let sets = map.weight_sets(OP, shape.key, own, states.fm_weight, states.fm_bias)?;
+        for (what, given) in [("initial_z", states.initial_z), ("final_z", states.last_z)] {
+            if given && options.normalize.is_none() {
+                return Err(Error::Argument {
+                    op: OP,
+                    what: what.into(),
+                    expected: "absent without the normaliser".into(),
+                    got: "a tensor".into(),
+                });
+            }
         }
         let sequences = sequences(shape, OP, states.cu_seqlens)?;
         let count = sequences.len();
         Ok(Call {
             shape,
             options,
-            states,
             caps,
             packed: states.cu_seqlens.map(|_| Packed { sequences }),
             sequences: count,
+            sets,
             slots: Slots::new(options, &states),
-            access: Access {
-                dtype: shape.dtype,
-                native: shape.dtype != Dtype::F16 || caps.f16,
-                vectors: shape.key.is_multiple_of(4) && shape.value.is_multiple_of(4),
-            },
         })
     }
 
@@ -196,21 +218,122 @@ impl<'a> Call<'a> {
             .unwrap_or(1)
     }
 
-    fn rows(&self, slot: Slot, heads: usize) -> Rows {
-        Rows {
-            slot,
+    /// A tensor through the feature map, or widened by the identity, as rows `stride` elements apart.
+    fn mapped(
+        &self,
+        builder: &mut Builder,
+        slot: Slot,
+        [heads, width]: [usize; 2],
+        from: Dtype,
+        map: FeatureMap,
+        to: (Dtype, usize),
+    ) -> Result<Rows> {
+        let shape = self.feature_shape(heads, width, from);
+        let (dtype, stride) = to;
+        let slot_bytes = (shape.rows() * stride) as u64 * dtype.bytes();
+        let y = builder.add_scratch(slot_bytes.next_multiple_of(4));
+        let rows = steps::Rows {
+            slot: y,
+            dtype,
+            stride,
+        };
+        steps::forward_steps(builder, &self.mapping(&shape, map), slot, rows)?;
+        Ok(Rows {
+            slot: y,
             heads,
-            elem: self.shape.dtype.bytes(),
+            elem: dtype.bytes(),
+        })
+    }
+
+    fn feature_shape(&self, heads: usize, key: usize, dtype: Dtype) -> FeatureShape {
+        FeatureShape {
+            batch: self.shape.batch,
+            tokens: self.shape.tokens,
+            heads,
+            key,
+            layout: self.shape.layout,
+            dtype,
         }
+    }
+
+    fn mapping<'m>(&'m self, shape: &'m FeatureShape, map: FeatureMap) -> steps::Mapping<'m> {
+        let weights = map == self.options.feature_map;
+        steps::Mapping {
+            shape,
+            map,
+            sets: if weights { self.sets } else { 1 },
+            weight: self.slots.fm_weight.filter(|_| weights),
+            bias: self.slots.fm_bias.filter(|_| weights),
+            caps: self.caps,
+        }
+    }
+
+    /// The tensors that a forward walk reads, its key width and how it reads them.
+    fn operands(&self, builder: &mut Builder) -> Result<Operands> {
+        let (shape, map) = (self.shape, self.options.feature_map);
+        let (heads, kv_heads, key) = (shape.heads, shape.kv_heads, shape.key);
+        let input = |n: u8, heads: usize| Rows {
+            slot: Slot::Input(n),
+            heads,
+            elem: shape.dtype.bytes(),
+        };
+        let fused = features::elementwise(map).is_some();
+        let (width, dtype) = if fused {
+            (key, shape.dtype)
+        } else {
+            (map.width(key), map.storage(shape.dtype))
+        };
+        let [q, k, v] = if fused {
+            [input(0, heads), input(1, kv_heads), input(2, kv_heads)]
+        } else {
+            let to = (dtype, width);
+            let q = self.mapped(builder, Slot::Input(0), [heads, key], shape.dtype, map, to)?;
+            let k = self.mapped(
+                builder,
+                Slot::Input(1),
+                [kv_heads, key],
+                shape.dtype,
+                map,
+                to,
+            )?;
+            let v = if dtype == shape.dtype {
+                input(2, kv_heads)
+            } else {
+                let (sizes, to) = ([kv_heads, shape.value], (dtype, shape.value));
+                self.mapped(
+                    builder,
+                    Slot::Input(2),
+                    sizes,
+                    shape.dtype,
+                    FeatureMap::Identity,
+                    to,
+                )?
+            };
+            [q, k, v]
+        };
+        Ok(Operands {
+            q,
+            k,
+            v,
+            key: width,
+            map: if fused { map } else { FeatureMap::Identity },
+            access: Access {
+                dtype,
+                native: dtype != Dtype::F16 || self.caps.f16,
+                vectors: width.is_multiple_of(4) && shape.value.is_multiple_of(4),
+            },
+        })
     }
 
     fn forward(&self, in_place: bool) -> Result<Plan> {
         let (shape, options, caps) = (self.shape, self.options, self.caps);
         let mut builder = Builder::default();
+        let operands = self.operands(&mut builder)?;
+        let access = operands.access;
         let spread = self.spread();
         let walkers = (self.sequences * shape.kv_heads * spread) as u64;
-        let size = (shape.key * shape.value) as u64;
-        let key = shape.key as u64;
+        let size = (operands.key * shape.value) as u64;
+        let key = operands.key as u64;
 
         // The state that is walked: the caller's where there is one and it need not be spread.
         let own = self.slots.last.filter(|_| spread == 1);
@@ -247,7 +370,7 @@ impl<'a> Call<'a> {
             }
             _ => {}
         }
-        let packs = !self.access.vectors && shape.dtype != Dtype::F32;
+        let packs = shape.dtype != Dtype::F32 && !(access.vectors && access.dtype == shape.dtype);
         let o = if packs {
             Rows {
                 slot: builder.add_scratch(4 * shape.output_len() as u64),
@@ -255,7 +378,11 @@ impl<'a> Call<'a> {
                 elem: 4,
             }
         } else {
-            self.rows(Slot::Output(0), shape.heads)
+            Rows {
+                slot: Slot::Output(0),
+                heads: shape.heads,
+                elem: shape.dtype.bytes(),
+            }
         };
         let (fading, log_decay) = self.fading(false);
         let mut walk = Walk {
@@ -266,14 +393,11 @@ impl<'a> Call<'a> {
                 layout: shape.layout,
             },
             packed: self.packed.as_ref(),
-            key: shape.key,
+            key: operands.key,
             value: shape.value,
-            access: self.access,
-            readers: Some([self.rows(Slot::Input(0), shape.heads), o]),
-            sources: Some([
-                self.rows(Slot::Input(1), shape.kv_heads),
-                self.rows(Slot::Input(2), shape.kv_heads),
-            ]),
+            access,
+            readers: Some([operands.q, o]),
+            sources: Some([operands.k, operands.v]),
             fading,
             log_decay,
             rule: match (options.delta, options.normalize) {
@@ -282,7 +406,7 @@ impl<'a> Call<'a> {
                 (false, None) => Rule::Additive,
             },
             aid: self.slots.beta,
-            map: options.feature_map,
+            map: operands.map,
             reverse: false,
             strict: false,
             keeps: false,
@@ -357,10 +481,7 @@ impl<'a> Call<'a> {
         if packs {
             self.pack(&mut builder, o.slot);
         }
-        let label = format!(
-            "{label}{}",
-            if self.access.vectors { "" } else { ", scalar" }
-        );
+        let label = format!("{label}{}", if access.vectors { "" } else { ", scalar" });
         let plan = builder.plan(OP, label, self.work());
         plan.check(caps)?;
         Ok(plan)
@@ -422,8 +543,9 @@ impl<'a> Call<'a> {
     fn work(&self) -> Work {
         let (shape, options) = (self.shape, self.options);
         let products = if options.delta { 6 } else { 4 };
-        let per_token = products * shape.key * shape.value + 64 * (shape.key + shape.value);
-        let state_len = self.sequences * shape.kv_heads * shape.key * shape.value;
+        let features = options.feature_width(shape);
+        let per_token = products * features * shape.value + 64 * (features + shape.value);
+        let state_len = self.sequences * shape.kv_heads * features * shape.value;
         let states =
             usize::from(self.slots.initial.is_some()) + usize::from(self.slots.last.is_some());
         let per_row = shape.state_rows() * shape.tokens;
@@ -431,7 +553,7 @@ impl<'a> Call<'a> {
             Decay::None => 0,
             Decay::Head => shape.kv_heads,
             Decay::Token => per_row,
-            Decay::Channel => per_row * shape.key,
+            Decay::Channel => per_row * features,
         };
         let betas = if options.delta { per_row } else { 0 };
         let elements = shape.query_len() + shape.key_len() + shape.value_len() + shape.output_len();

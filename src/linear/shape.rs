@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::FeatureMap;
 use crate::{
     Error, Result,
     gpu::{Caps, Dtype},
@@ -210,21 +211,6 @@ pub enum Decay {
     Channel,
 }
 
-/// What queries and keys go through before the operator sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FeatureMap {
-    /// Nothing.
-    Identity,
-    /// max(x, 0).
-    Relu,
-    /// x + 1 above 0, exp(x) below: positive everywhere.
-    Elu1,
-    /// softmax([2y, -2y]) over twice the width, y = Wx + b with weights shared by the heads (flash-linear-attention's
-    /// Hedgehog).
-    HedgehogSoftmax,
-}
-
 /// Which of the equivalent ways to compute the result; they differ by rounding only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -334,16 +320,13 @@ impl Options {
         }
     }
 
-    /// Width of queries and keys after the feature map, which is the number of rows of a state: twice the key width for
-    /// [`FeatureMap::HedgehogSoftmax`], else the key width.
+    /// Width of queries and keys after the feature map, which is the number of rows of a state.
     pub fn feature_width(&self, shape: &Shape) -> usize {
-        match self.feature_map {
-            FeatureMap::HedgehogSoftmax => 2 * shape.key,
-            _ => shape.key,
-        }
+        self.feature_map.width(shape.key)
     }
 
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
+        self.feature_map.check(op)?;
         if !self.scale.is_finite() {
             return Err(Error::Argument {
                 op,

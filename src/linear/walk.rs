@@ -607,10 +607,13 @@ pub(super) fn copy(
     [from_stride, to_stride]: [u64; 2],
     repeat: u64,
 ) {
-    // Rows whose first words are aligned on both sides.
-    let unit = 64 * repeat;
+    // Rows whose first words are aligned on both sides: a power of two of them, times `repeat`.
+    let aligned = |stride: u64| 64 >> stride.trailing_zeros().min(6);
+    let unit = repeat * aligned(from_stride).max(aligned(to_stride));
     let widest = 4 * from_stride.max(to_stride).max(1);
-    let most = (caps.binding_bytes / widest / unit * unit).max(unit);
+    let row_ms = 32.0 * words.max(1) as f64 / (caps.gflops * 1e6);
+    let most = (caps.binding_bytes / widest).min((STEP_MS / row_ms) as u64);
+    let most = (most / unit * unit).max(unit);
     for first in (0..rows).step_by(most as usize) {
         let count = most.min(rows - first);
         let source = first / repeat;
@@ -640,14 +643,19 @@ pub(super) fn copy(
             ],
             params: bytes_of(&params).to_vec(),
             groups: params.groups.into(),
-            predicted_ms: 32.0 * (count * words) as f64 / (caps.gflops * 1e6),
+            predicted_ms: count as f64 * row_ms,
         });
     }
 }
 
 /// Fills so many f32 with zero.
 pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
-    let most = caps.binding_bytes / 4 / ALIGN * ALIGN;
+    let word_ms = 16.0 / (caps.gflops * 1e6);
+    let most = (caps.binding_bytes / 4)
+        .min((STEP_MS / word_ms) as u64)
+        .max(ALIGN)
+        / ALIGN
+        * ALIGN;
     for first in (0..words).step_by(most as usize) {
         let count = most.min(words - first);
         let params = FillParams {
@@ -663,7 +671,7 @@ pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
             }],
             params: bytes_of(&params).to_vec(),
             groups: params.groups.into(),
-            predicted_ms: 16.0 * count as f64 / (caps.gflops * 1e6),
+            predicted_ms: count as f64 * word_ms,
         });
     }
 }

@@ -71,6 +71,8 @@ impl Problem for Adjoint<'_> {
             log_decay: problem.inputs.len() > 3,
             beta: problem.beta.is_some(),
             initial_gradient: problem.initial_state.is_some(),
+            fm_weight: problem.fm_weight.as_ref().map(Array::elements),
+            fm_bias: problem.fm_bias.as_ref().map(Array::elements),
             cu_seqlens: problem.cu_seqlens.as_deref(),
         };
         let plan = plan::backward(&problem.shape, &problem.options, upstream, caps)?;

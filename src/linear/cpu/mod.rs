@@ -22,9 +22,10 @@ mod forward;
 use std::{borrow::Cow, ops::Range};
 
 pub use backward::{Gradients, backward};
+pub use features::{FeatureGradients, features, features_adjoint};
 pub use forward::{Outputs, forward};
 
-use super::{Decay, FeatureMap, Layout, Options, Shape, shape::sequences};
+use super::{Decay, Layout, Options, Shape, shape::sequences};
 use crate::{Error, Result};
 
 const OP: &str = "linear_attention";
@@ -49,9 +50,9 @@ pub struct Inputs<'a> {
     pub initial_state: Option<&'a [f64]>,
     /// `[N, Hk, F]`, with the normaliser; zero when absent.
     pub initial_z: Option<&'a [f64]>,
-    /// `[K, K]`, output columns slowest, with [`FeatureMap::HedgehogSoftmax`].
+    /// The feature map's weights, `[K, K]` with output columns slowest or `[H, K, K]` where Hk = H; see [`FeatureMap`](super::FeatureMap).
     pub fm_weight: Option<&'a [f64]>,
-    /// `[K]`, with [`FeatureMap::HedgehogSoftmax`]; zero when absent.
+    /// The feature map's bias, `[K]` or `[H, K]` as the weights; zero when absent.
     pub fm_bias: Option<&'a [f64]>,
     /// Bounds of N sequences packed into one batch: N + 1 numbers, non-decreasing, from 0 to T.
     pub cu_seqlens: Option<&'a [u32]>,
@@ -158,14 +159,10 @@ impl<'a> Call<'a> {
         optional("initial_state", inputs.initial_state, states, false)?;
         let sums = sequences.len() * shape.kv_heads * features;
         optional("initial_z", inputs.initial_z, sums, false)?;
-        let projected = options.feature_map == FeatureMap::HedgehogSoftmax;
-        let weights = projected.then_some(shape.key * shape.key);
-        exactly("fm_weight", inputs.fm_weight, weights)?;
-        if projected {
-            optional("fm_bias", inputs.fm_bias, shape.key, false)?;
-        } else {
-            exactly("fm_bias", inputs.fm_bias, None)?;
-        }
+        let own = (shape.heads == shape.kv_heads).then_some(shape.heads);
+        let lens = [inputs.fm_weight, inputs.fm_bias].map(|values| values.map(<[f64]>::len));
+        let map = options.feature_map;
+        map.weight_sets(OP, shape.key, own, lens[0], lens[1])?;
         let map = |x| features::apply(shape, options.feature_map, inputs, x);
         Ok(Call {
             q: map(inputs.q),

@@ -8,10 +8,11 @@ use crate::{
     Error, Result,
     gpu::{Caps, Dtype},
     linear::{
-        Decay, FeatureMap, Layout, Options, Shape,
+        Decay, FeatureMap, FeatureShape, Layout, Options, Shape,
         adjoint::{
             self, Band, DecayGradientParams, InitialGradientParams, OwnTermsParams, StateCopyParams,
         },
+        features::steps,
         kernels::{Access, Rule, Start},
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
@@ -32,6 +33,10 @@ pub struct Upstream<'a> {
     pub beta: bool,
     /// That of the initial state is wanted.
     pub initial_gradient: bool,
+    /// Elements of the feature map's weights, where there are any: their gradient is always computed with them.
+    pub fm_weight: Option<usize>,
+    /// Elements of its bias, likewise.
+    pub fm_bias: Option<usize>,
     /// Bounds of sequences packed into one batch entry.
     pub cu_seqlens: Option<&'a [u32]>,
 }
@@ -50,14 +55,20 @@ pub fn backward(
 ) -> Result<Plan> {
     let states = States {
         initial: upstream.initial,
+        fm_weight: upstream.fm_weight,
+        fm_bias: upstream.fm_bias,
         cu_seqlens: upstream.cu_seqlens,
         ..States::default()
     };
     let call = Call::new(shape, options, states, caps)?;
-    let mut next = 3 + [call.slots.log_decay, call.slots.beta, call.slots.initial]
-        .iter()
-        .flatten()
-        .count() as u8;
+    let given = [
+        call.slots.log_decay,
+        call.slots.beta,
+        call.slots.initial,
+        call.slots.fm_weight,
+        call.slots.fm_bias,
+    ];
+    let mut next = 3 + given.iter().flatten().count() as u8;
     let mut input = || {
         next += 1;
         Slot::Input(next - 1)
@@ -93,6 +104,11 @@ pub fn backward(
         upstream.initial_gradient,
         upstream.initial,
     )?);
+    let weights = steps::ParamGrads {
+        weight: output(upstream.fm_weight.is_some()),
+        bias: output(upstream.fm_bias.is_some()),
+        accumulate: false,
+    };
     let adjoint = Adjoint {
         group: shape.heads / shape.kv_heads.max(1),
         key: options.feature_width(shape).next_multiple_of(4),
@@ -102,6 +118,7 @@ pub fn backward(
         log_decay,
         beta,
         initial,
+        weights,
         call,
     };
     let mut builder = Builder::default();
@@ -130,6 +147,7 @@ struct Adjoint<'a> {
     log_decay: Option<Slot>,
     beta: Option<Slot>,
     initial: Option<Slot>,
+    weights: steps::ParamGrads,
 }
 
 fn f32s(slot: Slot, heads: usize) -> Rows {
@@ -334,13 +352,19 @@ impl Adjoint<'_> {
         let (heads, kv_heads, scale) = (self.heads(), self.kv_heads(), options.scale);
         let eps = options.normalize;
         let [key, value] = [self.call.options.feature_width(shape), shape.value];
-        let q = self.widen(b, Slot::Input(0), heads, key, options.feature_map)?;
-        let k = self.widen(b, Slot::Input(1), kv_heads, key, options.feature_map)?;
+        let map = options.feature_map;
+        let q = self.widen(b, Slot::Input(0), heads, shape.key, map)?;
+        let k = self.widen(b, Slot::Input(1), kv_heads, shape.key, map)?;
         let v = self.widen(b, Slot::Input(2), kv_heads, value, FeatureMap::Identity)?;
         let dn = self.widen(b, self.grad_o, heads, value, FeatureMap::Identity)?;
         let log_decay = match (options.decay, self.call.fading(false).1) {
             (Decay::Channel, Some(rows)) if !key.is_multiple_of(4) => {
-                Some(self.widen_f32(b, rows.slot, kv_heads, key)?)
+                let to = (Dtype::F32, self.key);
+                let map = FeatureMap::Identity;
+                Some(
+                    self.call
+                        .mapped(b, rows.slot, [kv_heads, key], Dtype::F32, map, to)?,
+                )
             }
             (_, rows) => rows,
         };
@@ -523,35 +547,21 @@ impl Adjoint<'_> {
         if let Some(grad) = self.initial {
             self.initial_gradient(b, d_first, taken, grad);
         }
+        let weights = self.weights;
         if !aligned {
-            self.finish(
-                b,
-                &[dq],
-                Slot::Input(0),
-                Slot::Output(0),
-                key,
-                options.feature_map,
-            )?;
+            let sizes = [heads, shape.key];
+            self.finish(b, &[dq], 0, sizes, options.feature_map, weights)?;
         }
         if !direct {
-            self.finish(
-                b,
-                &keys,
-                Slot::Input(1),
-                Slot::Output(1),
-                key,
-                options.feature_map,
-            )?;
+            let weights = steps::ParamGrads {
+                accumulate: true,
+                ..weights
+            };
+            let sizes = [kv_heads, shape.key];
+            self.finish(b, &keys, 1, sizes, options.feature_map, weights)?;
         }
         if !(direct && eps.is_none()) {
-            self.finish(
-                b,
-                &[values],
-                Slot::Input(2),
-                Slot::Output(2),
-                value,
-                FeatureMap::Identity,
-            )?;
+            self.unpad(b, values)?;
         }
         Ok(())
     }
@@ -565,54 +575,107 @@ impl Adjoint<'_> {
         width: usize,
         map: FeatureMap,
     ) -> Result<Rows> {
-        let _ = b;
-        if self.shape().dtype == Dtype::F32
-            && width.is_multiple_of(4)
-            && map == FeatureMap::Identity
-        {
+        let dtype = self.shape().dtype;
+        if dtype == Dtype::F32 && width.is_multiple_of(4) && map == FeatureMap::Identity {
             return Ok(f32s(slot, heads));
         }
-        Err(Error::Unsupported {
-            op: OP,
-            what: "this on a device yet".into(),
-        })
+        let to = (Dtype::F32, map.width(width).next_multiple_of(4));
+        self.call.mapped(b, slot, [heads, width], dtype, map, to)
     }
 
-    fn widen_f32(&self, b: &mut Builder, slot: Slot, heads: usize, width: usize) -> Result<Rows> {
-        let _ = (b, slot, heads, width);
-        Err(Error::Unsupported {
-            op: OP,
-            what: "this on a device yet".into(),
-        })
-    }
-
-    /// Sums parts, and the query heads that share a key head.
+    /// Sums parts of padded rows, and the query heads that share a key head.
     fn summed(&self, b: &mut Builder, parts: &[Rows], width: usize) -> Result<Rows> {
-        let _ = (b, width);
         match parts {
-            [one] if one.heads == self.kv_heads() => Ok(*one),
-            _ => Err(Error::Unsupported {
-                op: OP,
-                what: "this on a device yet".into(),
-            }),
+            [one] if one.heads == self.kv_heads() => return Ok(*one),
+            _ => {}
         }
+        let sum = self.scratch(b, self.kv_heads(), width);
+        let shape = self.call.feature_shape(self.kv_heads(), width, Dtype::F32);
+        let to = (sum.slot, Dtype::F32, width);
+        self.through(
+            b,
+            parts,
+            &shape,
+            FeatureMap::Identity,
+            parts.first().map_or(sum.slot, |part| part.slot),
+            to,
+            Default::default(),
+        )?;
+        Ok(sum)
     }
 
-    /// Sums parts and shared heads, goes through the feature map and rounds.
+    /// Sums parts and shared heads, goes back through the feature map and rounds.
+    #[allow(clippy::too_many_arguments, reason = "one argument per tensor or size")]
+    fn through(
+        &self,
+        b: &mut Builder,
+        parts: &[Rows],
+        shape: &FeatureShape,
+        map: FeatureMap,
+        x: Slot,
+        (slot, dtype, stride): (Slot, Dtype, usize),
+        weights: steps::ParamGrads,
+    ) -> Result<()> {
+        let heads = parts.first().map_or(shape.heads, |part| part.heads);
+        let slots: Vec<Slot> = parts.iter().map(|part| part.slot).collect();
+        let grads = steps::Grads {
+            parts: &slots,
+            stride: map.width(shape.key).next_multiple_of(4),
+            group: heads / shape.heads.max(1),
+        };
+        let dx = steps::Rows {
+            slot,
+            dtype,
+            stride,
+        };
+        steps::adjoint_steps(b, &self.call.mapping(shape, map), x, &grads, dx, weights)
+    }
+
+    /// The gradient of an input from its parts.
     fn finish(
         &self,
         b: &mut Builder,
         parts: &[Rows],
-        x: Slot,
-        to: Slot,
-        width: usize,
+        n: u8,
+        [heads, width]: [usize; 2],
         map: FeatureMap,
+        weights: steps::ParamGrads,
     ) -> Result<()> {
-        let _ = (b, parts, x, to, width, map);
-        Err(Error::Unsupported {
-            op: OP,
-            what: "this on a device yet".into(),
-        })
+        let dtype = self.shape().dtype;
+        let shape = self.call.feature_shape(heads, width, dtype);
+        let to = (Slot::Output(n), dtype, width);
+        // Parts with heads of their own are summed over them first.
+        let mixed = parts.iter().any(|part| part.heads != heads) && parts.len() > 1;
+        let padded = map.width(width).next_multiple_of(4);
+        let parts: Vec<Rows> = if mixed {
+            let one = |part: &Rows| self.summed(b, &[*part], padded);
+            parts.iter().map(one).collect::<Result<_>>()?
+        } else {
+            parts.to_vec()
+        };
+        self.through(b, &parts, &shape, map, Slot::Input(n), to, weights)
+    }
+
+    /// The gradient of the values, which the normaliser's column may follow.
+    fn unpad(&self, b: &mut Builder, values: Rows) -> Result<()> {
+        let (kv_heads, value) = (self.kv_heads(), self.shape().value);
+        let padded = value.next_multiple_of(4);
+        let narrow = if self.value == padded {
+            values
+        } else {
+            let narrow = self.scratch(b, values.heads, padded);
+            let vecs = (padded / 4) as u32;
+            adjoint::drop_column(
+                b,
+                self.call.caps,
+                self.band(values.heads),
+                vecs,
+                [values.slot, narrow.slot],
+            );
+            narrow
+        };
+        let map = FeatureMap::Identity;
+        self.finish(b, &[narrow], 2, [kv_heads, value], map, Default::default())
     }
 
     fn decay_gradient(
