@@ -6,7 +6,7 @@ use bytemuck::bytes_of;
 
 use super::{FeatureMap, FeatureShape, kernels};
 use crate::{
-    Result,
+    Error, Result,
     gpu::{Caps, Dtype},
     linear::rows::{Io, Put, Rows, cut, pack_steps},
     plan::{Bind, Builder, Slot, Step},
@@ -251,9 +251,16 @@ impl Mapping<'_> {
         dx: Rows,
     ) -> Result<()> {
         let Mapping { shape, map, .. } = *self;
-        let (parts, group) = (grads.parts.len().clamp(1, 4), grads.group.max(1));
-        let Some(&first) = grads.parts.first() else {
-            return Ok(());
+        let (parts, group) = (grads.parts.len(), grads.group);
+        let first = grads
+            .parts
+            .first()
+            .copied()
+            .filter(|_| parts <= 4 && group > 0);
+        let Some(first) = first else {
+            return Err(Error::Gpu {
+                message: format!("gradients of {parts} parts in groups of {group} heads"),
+            });
         };
         let products = kernels::multiplies(map);
         let whole = !products && shape.key.is_multiple_of(4);
