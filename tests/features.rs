@@ -831,7 +831,9 @@ fn cases_name_every_map_and_take_weights_per_head() {
             let sets = if own { 2 } else { 1 };
             let expected = map.weight_len(4).map_or(0, |each| sets * (each + 4));
             assert_eq!(
-                weights.map(|(_, gradient)| gradient.values.len()).sum::<usize>(),
+                weights
+                    .map(|(_, gradient)| gradient.values.len())
+                    .sum::<usize>(),
                 expected
             );
         }
