@@ -725,6 +725,7 @@ impl Adjoint<'_> {
             key: self.call.options.feature_width(self.shape()) as u32,
             key_vecs: (self.key / 4) as u32,
             value: self.value as u32,
+            from_zero: u32::from(self.call.slots.initial.is_none()),
             ..DecayGradientParams::default()
         };
         let states = (base * kv_heads) as u64;
