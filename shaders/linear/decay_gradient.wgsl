@@ -3,7 +3,8 @@
 //   F_end = exp(g_next) * rowsum(S * D)        flows across the end of a chunk, S the state there, D the gradient of the next
 //   F_{t-1} = F_t + flow_t        dg_t = F_{t-1}        t from the chunk's last token to its first
 //
-// Starting afresh at every chunk keeps the sums from cancelling. With a decay per token or head the channels are summed, with
+// Starting afresh at every chunk keeps the sums from cancelling. Nothing flows into the first token of a sequence that starts
+// from zero: what rounding leaves there is dropped. With a decay per token or head the channels are summed, with
 // one per head the tokens too (a partial sum per chunk). A workgroup owns one chunk of one state head.
 //
 // 0 flow: array<vec4f>, flow[row * key_vecs + c], rows of query heads
@@ -23,6 +24,7 @@ struct Params {
     key: u32,
     key_vecs: u32,
     value: u32,
+    from_zero: u32,
     s_offset: u32,
     d_offset: u32,
     more_offset: u32,
@@ -88,6 +90,11 @@ fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
     return sum;
 }
 
+// Whether no flow reaches token t from before it.
+fn is_source(here: Chunk, t: u32) -> bool {
+    return p.from_zero == 1u && here.slot == 1u && t == here.begin;
+}
+
 fn flow_of(here: Chunk, head: u32, t: u32, c: u32) -> vec4f {
     var sum = vec4f();
     for (var n = 0u; n < p.group; n++) {
@@ -111,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                     sum += flow_of(here, head, t - 1u, c);
                     let out = row_of(here.batch, head, p.heads, t - 1u) * p.key + 4u * c;
                     for (var i = 0u; i < min(4u, p.key - 4u * c); i++) {
-                        dg[out + i] = sum[i];
+                        dg[out + i] = select(sum[i], 0.0, is_source(here, t - 1u));
                     }
                 }
             }
@@ -137,6 +144,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             for (var n = 64u; n > lane; n--) {
                 total += tokens[n - 1u];
             }
+            total = select(total, 0.0, is_source(here, t));
             if (PER == PER_TOKEN) {
                 if (t < here.end) {
                     dg[row_of(here.batch, head, p.heads, t)] = total;

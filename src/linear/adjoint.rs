@@ -90,6 +90,7 @@ params! {
         key: u32,
         key_vecs: u32,
         value: u32,
+        from_zero: u32,
         s_offset: u32,
         d_offset: u32,
         more_offset: u32,

@@ -111,7 +111,7 @@ pub fn backward(
         accumulate: false,
     };
     let adjoint = Adjoint {
-        group: shape.heads / shape.kv_heads.max(1),
+        group: (shape.heads / shape.kv_heads.max(1)).max(1),
         key: options.feature_width(shape).next_multiple_of(4),
         value: shape.value.next_multiple_of(4) + if options.normalize.is_some() { 4 } else { 0 },
         grad_o,
@@ -710,7 +710,7 @@ impl Adjoint<'_> {
         } else {
             grad
         };
-        if chunks == 0 {
+        if chunks * kv_heads == 0 {
             let words = if per_head { kv_heads } else { 0 };
             walk::fill(b, caps, grad, words as u64);
             return Ok(());
@@ -725,6 +725,7 @@ impl Adjoint<'_> {
             key: self.call.options.feature_width(self.shape()) as u32,
             key_vecs: (self.key / 4) as u32,
             value: self.value as u32,
+            from_zero: u32::from(self.call.slots.initial.is_none()),
             ..DecayGradientParams::default()
         };
         let states = (base * kv_heads) as u64;
@@ -763,12 +764,11 @@ impl Adjoint<'_> {
             padded_value: self.value as u32,
             groups: 0,
         };
-        let log_decay = self
-            .call
-            .slots
-            .log_decay
-            .map(|slot| (slot, self.call.options.decay));
         let rows = self.band(self.kv_heads()).rows;
+        // Without tokens no decay is read, and one per token is empty.
+        let decay = self.call.options.decay;
+        let log_decay = self.call.slots.log_decay.filter(|_| rows > 0);
+        let log_decay = log_decay.map(|slot| (slot, decay));
         adjoint::initial_gradient(
             b,
             self.call.caps,
