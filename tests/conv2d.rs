@@ -1,9 +1,13 @@
 //! Depthwise convolution: the CPU reference against finite differences, the adapter against the reference.
 
+#[path = "common/device.rs"]
+mod device;
+
+use device::{Number, download, gpu, round, upload};
 use half::{bf16, f16};
 use subquad::{
-    Error, Gpu, Select, Tensor,
-    gpu::{Caps, Dtype, Elem},
+    Error, Tensor,
+    gpu::{Caps, Dtype},
     linear::{
         Channels, Conv2d, Conv2dGradients, Conv2dInputs, Layout, conv2d, cpu, depthwise_conv2d,
         depthwise_conv2d_adjoint,
@@ -124,59 +128,6 @@ fn adjoints_are_the_finite_differences() {
     }
 }
 
-/// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
-/// does not survive the end of its thread's locals.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(
-            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
-        ));
-    }
-    GPU.with(|gpu| *gpu)
-}
-
-/// Storage types, to and from f64.
-trait Number: Elem {
-    fn from(x: f64) -> Self;
-    fn to(self) -> f64;
-}
-
-impl Number for f32 {
-    fn from(x: f64) -> f32 {
-        x as f32
-    }
-    fn to(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Number for f16 {
-    fn from(x: f64) -> f16 {
-        f16::from_f64(x)
-    }
-    fn to(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Number for bf16 {
-    fn from(x: f64) -> bf16 {
-        bf16::from_f64(x)
-    }
-    fn to(self) -> f64 {
-        self.into()
-    }
-}
-
-fn upload<T: Number>(values: &[f64]) -> Tensor<T> {
-    let values: Vec<T> = values.iter().map(|x| T::from(*x)).collect();
-    gpu().upload(&values).unwrap()
-}
-
-fn download<T: Number>(tensor: &Tensor<T>) -> Vec<f64> {
-    tensor.download().unwrap().into_iter().map(T::to).collect()
-}
-
 fn close(what: &str, got: &[f64], expected: &[f64], bound: f64) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let pairs = got.iter().zip(expected);
@@ -198,18 +149,16 @@ struct Call {
 
 impl Call {
     fn new<T: Number>(shape: Conv2d, bias: bool, add: bool) -> Call {
-        let round = |values: Vec<f64>| values.iter().map(|x| T::from(*x).to()).collect();
-        let single = |values: Vec<f64>| values.iter().map(|x| f64::from(*x as f32)).collect();
         let shape = Conv2d {
             dtype: T::DTYPE,
             ..shape
         };
         Call {
-            x: round(values(shape.len(), 1)),
-            weight: single(values(shape.kernels() * shape.taps(), 2)),
-            bias: bias.then(|| single(values(shape.kernels(), 3))),
-            grad: round(values(shape.len(), 4)),
-            held: add.then(|| round(values(shape.len(), 5))),
+            x: round::<T>(&values(shape.len(), 1)),
+            weight: round::<f32>(&values(shape.kernels() * shape.taps(), 2)),
+            bias: bias.then(|| round::<f32>(&values(shape.kernels(), 3))),
+            grad: round::<T>(&values(shape.len(), 4)),
+            held: add.then(|| round::<T>(&values(shape.len(), 5))),
             shape,
         }
     }

@@ -1,9 +1,13 @@
 //! Feature maps: the CPU reference against the formulas and finite differences, kernels on the adapter against the reference.
 
+#[path = "common/device.rs"]
+mod device;
+
+use device::{Number, download, gpu, round, upload};
 use half::{bf16, f16};
 use subquad::{
-    Error, Gpu, Select, Tensor,
-    gpu::{Caps, Dtype, Elem},
+    Error, Tensor,
+    gpu::Dtype,
     linear::{
         FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, Layout, Options, Shape, cpu,
         features, features as maps, features_adjoint,
@@ -412,66 +416,9 @@ fn weights_that_fit_no_head_are_refused() {
 
 // On the adapter.
 
-/// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
-/// does not survive the end of its thread's locals.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(
-            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
-        ));
-    }
-    GPU.with(|gpu| *gpu)
-}
-
-/// Types of x, to and from f64.
-trait Number: Elem {
-    fn from(x: f64) -> Self;
-    fn to(self) -> f64;
-}
-
-impl Number for f32 {
-    fn from(x: f64) -> f32 {
-        x as f32
-    }
-    fn to(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Number for f16 {
-    fn from(x: f64) -> f16 {
-        f16::from_f64(x)
-    }
-    fn to(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Number for bf16 {
-    fn from(x: f64) -> bf16 {
-        bf16::from_f64(x)
-    }
-    fn to(self) -> f64 {
-        self.into()
-    }
-}
-
-fn round<T: Number>(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|x| T::from(*x).to()).collect()
-}
-
-fn upload<T: Number>(values: &[f64]) -> Tensor<T> {
-    let values: Vec<T> = values.iter().map(|x| T::from(*x)).collect();
-    gpu().upload(&values).unwrap()
-}
-
 /// A tensor that shows what a kernel leaves out.
 fn spoilt<T: Number>(len: usize) -> Tensor<T> {
     upload::<T>(&vec![f64::NAN; len])
-}
-
-fn download<T: Number>(tensor: &Tensor<T>) -> Vec<f64> {
-    tensor.download().unwrap().into_iter().map(T::to).collect()
 }
 
 /// The error relative to the expected values, or to `least` where those are smaller.
@@ -823,17 +770,13 @@ fn cases_name_every_map_and_take_weights_per_head() {
                 8 * map.width(4)
             );
             let adjoint = problem.adjoint().unwrap();
-            let (outputs, gradients) = (adjoint.outputs(), adjoint.reference().unwrap());
-            let weights = outputs
-                .iter()
-                .zip(&gradients)
-                .filter(|(output, _)| output.name.starts_with("fm_"));
+            let gradients = adjoint.reference().unwrap();
+            let named = adjoint.outputs().into_iter().zip(gradients);
+            let weights = named.filter(|(output, _)| output.name.contains("fm_"));
             let sets = if own { 2 } else { 1 };
             let expected = map.weight_len(4).map_or(0, |each| sets * (each + 4));
             assert_eq!(
-                weights
-                    .map(|(_, gradient)| gradient.values.len())
-                    .sum::<usize>(),
+                weights.map(|(_, found)| found.values.len()).sum::<usize>(),
                 expected
             );
         }

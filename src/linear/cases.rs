@@ -473,7 +473,6 @@ impl Problem for LinearAttention {
             fm_weight: self.fm_weight.as_ref().map(Array::elements),
             fm_bias: self.fm_bias.as_ref().map(Array::elements),
             cu_seqlens: self.cu_seqlens.as_deref(),
-            ..States::default()
         };
         match (self.step, all) {
             (true, _) => plan::step(

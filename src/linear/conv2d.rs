@@ -208,7 +208,7 @@ pub struct Conv2dGradients<'a, T: Elem> {
 }
 
 impl<T: Elem> Conv2dInputs<'_, T> {
-    fn check(&self, shape: &Conv2d) -> Result<()> {
+    pub(super) fn check(&self, shape: &Conv2d) -> Result<()> {
         shape.check(OP)?;
         if T::DTYPE != shape.dtype {
             return Err(Error::Argument {

@@ -21,6 +21,7 @@ pub mod cpu;
 pub mod features;
 mod forward;
 mod kernels;
+pub mod lit;
 pub mod plan;
 mod rows;
 mod shape;
@@ -37,5 +38,6 @@ pub use features::{
     FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, features, features_adjoint,
 };
 pub use forward::{Inputs, Outputs, forward, record, record_step, step};
+pub use lit::{Lit, LitGradients, LitInputs, lit, lit_backward, record_lit, record_lit_backward};
 pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -19,6 +19,7 @@ mod backward;
 mod conv2d;
 mod features;
 mod forward;
+mod lit;
 
 use std::{borrow::Cow, ops::Range};
 
@@ -26,6 +27,7 @@ pub use backward::{Gradients, backward};
 pub use conv2d::{Conv2dGradients, depthwise_conv2d, depthwise_conv2d_adjoint};
 pub use features::{FeatureGradients, features, features_adjoint};
 pub use forward::{Outputs, forward};
+pub use lit::{LitGradients, lit, lit_backward};
 
 use super::{Decay, Layout, Options, Shape, shape::sequences};
 use crate::{Error, Result};
