@@ -7,7 +7,7 @@ use device::{Number, download, gpu, round, upload};
 use half::{bf16, f16};
 use subquad::{
     Error, Tensor,
-    gpu::Dtype,
+    gpu::{Caps, Dtype},
     linear::{
         FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, Layout, Options, Shape, cpu,
         features, features as maps, features_adjoint,
