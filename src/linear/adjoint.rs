@@ -90,7 +90,6 @@ params! {
         key: u32,
         key_vecs: u32,
         value: u32,
-        from_zero: u32,
         s_offset: u32,
         d_offset: u32,
         more_offset: u32,
@@ -496,7 +495,7 @@ pub(super) fn decay_gradient(
         Decay::Token => key_rows,
         _ => params.heads.into(),
     };
-    let chunks = (table.len() / 7) as u64;
+    let chunks = (table.len() / 6) as u64;
     let words = table.len() as u64;
     let written = if per == 0 {
         chunks * u64::from(params.heads)

@@ -7,6 +7,7 @@ mod call;
 #[allow(dead_code, reason = "shared by several tests")]
 #[path = "../common/mod.rs"]
 mod common;
+mod properties;
 
 use subquad::{
     Gpu, Select,
@@ -52,6 +53,19 @@ fn rules(decay: Decay) -> Vec<Options> {
         }));
     }
     rules
+}
+
+fn shape(tokens: usize) -> Shape {
+    Shape {
+        batch: 2,
+        tokens,
+        heads: 2,
+        kv_heads: 2,
+        key: 12,
+        value: 8,
+        layout: Layout::Bthd,
+        dtype: Dtype::F32,
+    }
 }
 
 /// A legal call of a rule, of random sizes, maps, packing, layout and states.

@@ -1,6 +1,7 @@
 //! Plans on invented devices, held against their shapes without a GPU.
 
 mod calls;
+mod gradients;
 mod model;
 
 use std::{collections::HashSet, sync::Arc};

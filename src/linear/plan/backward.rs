@@ -694,12 +694,12 @@ impl Adjoint<'_> {
             for chunk in 0..chunks {
                 let begin = tokens.start + chunk * GRAIN as usize;
                 let end = (begin + GRAIN as usize).min(tokens.end);
-                let row = [batch, begin, end, tokens.end, base, chunks + 1, chunk + 1];
+                let row = [batch, begin, end, base, chunks + 1, chunk];
                 table.extend(row.map(|n| n as u32));
             }
             base += chunks + 1;
         }
-        let chunks = table.len() / 7;
+        let chunks = table.len() / 6;
         let decay = self.call.options.decay;
         let per_head = decay == Decay::Head;
         let log_decay = self.call.slots.log_decay.ok_or_else(|| Error::Gpu {
@@ -725,7 +725,6 @@ impl Adjoint<'_> {
             key: self.call.options.feature_width(self.shape()) as u32,
             key_vecs: (self.key / 4) as u32,
             value: self.value as u32,
-            from_zero: u32::from(self.call.slots.initial.is_none()),
             ..DecayGradientParams::default()
         };
         let states = (base * kv_heads) as u64;
