@@ -17,6 +17,7 @@ pub mod cpu;
 pub mod features;
 mod forward;
 mod kernels;
+mod parallel;
 pub mod plan;
 mod shape;
 mod slopes;
@@ -29,5 +30,8 @@ pub use features::{
     FeatureGradients, FeatureInputs, FeatureMap, FeatureShape, features, features_adjoint,
 };
 pub use forward::{Inputs, Outputs, forward, record, record_step, step};
+pub use parallel::{
+    Carry, LocalInputs, LocalState, local_adjoint, local_state, merge, merge_adjoint, merge_start,
+};
 pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -18,12 +18,16 @@
 mod backward;
 mod features;
 mod forward;
+mod parallel;
 
 use std::{borrow::Cow, ops::Range};
 
-pub use backward::{Gradients, backward};
+pub use backward::{Gradients, backward, backward_with_z};
 pub use features::{FeatureGradients, features, features_adjoint};
 pub use forward::{Outputs, forward};
+pub use parallel::{
+    Carry, LocalState, local_adjoint, local_state, merge, merge_adjoint, merge_start,
+};
 
 use super::{Decay, Layout, Options, Shape, shape::sequences};
 use crate::{Error, Result};
