@@ -79,10 +79,7 @@ impl Attention for Device {
             log_decay: gpu.zeros(x.log_decay.len())?,
         };
         let grad_o = gpu.upload(grad_o)?;
-        let given = Given {
-            o: &grad_o,
-            final_state: None,
-        };
+        let given = Given::new(&grad_o);
         let gradients = Gradients {
             log_decay: Some(&mut grads.log_decay),
             ..Gradients::new(&mut grads.q, &mut grads.k, &mut grads.v)

@@ -14,6 +14,8 @@ struct Params {
     value: u32,
     padded_key: u32,
     padded_value: u32,
+    // The column of the padded state that goes to column 0.
+    first_column: u32,
     groups: u32,
 }
 var<immediate> p: Params;
@@ -33,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             let column = at % p.value;
             let n = state / p.heads;
             let head = state % p.heads;
-            let place = row * p.padded_value + column;
+            let place = row * p.padded_value + p.first_column + column;
             let size = p.padded_key * p.padded_value;
             var sum = -taken_of(state * size + place);
             for (var r = 0u; r < p.group; r++) {

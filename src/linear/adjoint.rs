@@ -119,6 +119,8 @@ params! {
         stride: u32,
         source_offset: u32,
         copied_offset: u32,
+        z_offset: u32,
+        z_column: u32,
         groups: u32,
     }
 }
@@ -135,6 +137,7 @@ params! {
         value: u32,
         padded_key: u32,
         padded_value: u32,
+        first_column: u32,
         groups: u32,
     }
 }
@@ -585,11 +588,17 @@ pub(super) fn state_copy(
     caps: &Caps,
     params: StateCopyParams,
     [from, copied]: [Slot; 2],
+    z: Option<Slot>,
     first: u64,
     to: u64,
 ) {
     let ratio = u64::from(params.ratio);
-    let source = u64::from(params.source_rows) * u64::from(params.source_columns);
+    let rows = u64::from(params.source_rows);
+    let source = rows * u64::from(params.source_columns);
+    let column = match z {
+        Some(_) => part!("linear/copied_z.wgsl"),
+        None => part!("linear/copied_z_none.wgsl"),
+    };
     let size = u64::from(params.rows) * u64::from(params.columns);
     let stride = u64::from(params.stride);
     let widest = 4 * source.max(stride * ratio);
@@ -598,8 +607,9 @@ pub(super) fn state_copy(
     let aligned = |words: u64| 4 * words / 256 * 256;
     for n in (0..states).step_by(most as usize) {
         let count = most.min(states - n);
-        let begin = (first + n) / ratio * source;
-        let end = (first + n + count).div_ceil(ratio) * source;
+        let (begin, end) = ((first + n) / ratio, (first + n + count).div_ceil(ratio));
+        let (z_begin, z_end) = (begin * rows, end * rows);
+        let (begin, end) = (begin * source, end * source);
         let out = to + n * stride;
         let groups = (count * size).div_ceil(256);
         let range = |begin: u64, end: u64| -> Range<u64> { aligned(begin)..4 * end };
@@ -607,19 +617,25 @@ pub(super) fn state_copy(
             states: count as u32,
             source_offset: (begin - aligned(begin) / 4) as u32,
             copied_offset: (out - aligned(out) / 4) as u32,
+            z_offset: (z_begin - aligned(z_begin) / 4) as u32,
+            z_column: if z.is_some() {
+                params.z_column
+            } else {
+                u32::MAX
+            },
             groups: groups as u32,
             ..params
         };
         b.steps.push(Step {
             kernel: kernel(
                 "linear/state_copy",
-                [part!("linear/state_copy.wgsl")],
+                [part!("linear/state_copy.wgsl"), column],
                 Spec::default(),
                 StateCopyParams::FIELDS,
                 [64, 1, 1],
                 0,
             ),
-            bind: vec![
+            bind: [
                 Bind {
                     slot: from,
                     bytes: range(begin, end),
@@ -630,7 +646,14 @@ pub(super) fn state_copy(
                     bytes: range(out, out + (count - 1) * stride + size),
                     write: true,
                 },
-            ],
+            ]
+            .into_iter()
+            .chain(z.map(|slot| Bind {
+                slot,
+                bytes: range(z_begin, z_end),
+                write: false,
+            }))
+            .collect(),
             params: bytes_of(&params).to_vec(),
             groups,
             predicted_ms: 16.0 * (count * size) as f64 / (caps.gflops * 1e6),

@@ -17,6 +17,19 @@ pub struct Given<'a, T: Elem> {
     pub o: &'a Tensor<T>,
     /// Of the final state, `[N, Hk, F, value]`; zero when absent.
     pub final_state: Option<&'a Tensor<f32>>,
+    /// Of the final z, `[N, Hk, F]`, with the normaliser; zero when absent.
+    pub final_z: Option<&'a Tensor<f32>>,
+}
+
+impl<'a, T: Elem> Given<'a, T> {
+    /// Of the outputs, and nothing else.
+    pub fn new(o: &'a Tensor<T>) -> Given<'a, T> {
+        Given {
+            o,
+            final_state: None,
+            final_z: None,
+        }
+    }
 }
 
 /// What [`backward`] writes: gradients in the shapes of the inputs.
@@ -34,6 +47,8 @@ pub struct Gradients<'a, T: Elem> {
     pub beta: Option<&'a mut Tensor<f32>>,
     /// Of the initial state, if wanted.
     pub initial_state: Option<&'a mut Tensor<f32>>,
+    /// Of the initial z, if wanted.
+    pub initial_z: Option<&'a mut Tensor<f32>>,
     /// Of the feature map's weights, summed over queries and keys; given exactly with them.
     pub fm_weight: Option<&'a mut Tensor<f32>>,
     /// Of the feature map's bias, likewise.
@@ -54,6 +69,7 @@ impl<'a, T: Elem> Gradients<'a, T> {
             log_decay: None,
             beta: None,
             initial_state: None,
+            initial_z: None,
             fm_weight: None,
             fm_bias: None,
         }
@@ -73,7 +89,7 @@ impl<'a, T: Elem> Gradients<'a, T> {
 /// ```
 ///
 /// Shapes: those of [`forward`](super::forward); N sequences, F the width after the feature map. The gradient of the initial state
-/// is D' before the first token.
+/// is D' before the first token; z is one more column of values, all ones, and its gradient that of this column.
 ///
 /// Cost: three walks of the forward's kind (seven with the delta rule), and one more with the normaliser. Everything is
 /// computed in f32 and rounded once; temporaries are f32 copies of inputs that are 16 bits wide or of odd width, and with a
@@ -83,7 +99,7 @@ impl<'a, T: Elem> Gradients<'a, T> {
 /// bf16). Deterministic: two runs are bit-equal, no sum depends on the order of arrival.
 ///
 /// # Errors
-/// As [`forward`](super::forward); `Argument` for a gradient of what is not there, `Unsupported` with `initial_z`.
+/// As [`forward`](super::forward); `Argument` for a gradient of what is not there.
 ///
 /// Source: the adjoint of the recurrence; that a chunked form exists is due to Z. Qin et al., Lightning Attention-2, 2024, and
 /// S. Yang et al., Parallelizing Linear Transformers with the Delta Rule, 2024.
@@ -112,20 +128,15 @@ pub fn record_backward<T: Elem>(
     given: &Given<'_, T>,
     gradients: Gradients<'_, T>,
 ) -> Result<()> {
-    if inputs.initial_z.is_some() {
-        return Err(Error::Unsupported {
-            op: plan::OP,
-            what:
-                "gradients through initial_z; cut sequences with the normaliser in the forward only"
-                    .into(),
-        });
-    }
     let upstream = Upstream {
         initial: inputs.initial_state.is_some(),
+        initial_z: inputs.initial_z.is_some(),
         last: given.final_state.is_some(),
+        last_z: given.final_z.is_some(),
         log_decay: gradients.log_decay.is_some(),
         beta: gradients.beta.is_some(),
         initial_gradient: gradients.initial_state.is_some(),
+        initial_z_gradient: gradients.initial_z.is_some(),
         fm_weight: inputs.fm_weight.map(Tensor::len),
         fm_bias: inputs.fm_bias.map(Tensor::len),
         cu_seqlens: inputs.cu_seqlens,
@@ -151,12 +162,16 @@ pub fn record_backward<T: Elem>(
     let plan = plan::backward(shape, options, upstream, pass.caps())?;
     let op = plan::OP;
     let mut views = inputs.views(op, shape, options)?;
-    let states = inputs.states(shape, options)?;
+    let [states, sums] = inputs.states(shape, options)?;
     length(op, "the gradient of o", given.o.len(), shape.output_len())?;
     views.push(given.o.view());
     if let Some(state) = given.final_state {
         length(op, "the gradient of final_state", state.len(), states)?;
         views.push(state.view());
+    }
+    if let Some(z) = given.final_z {
+        length(op, "the gradient of final_z", z.len(), sums)?;
+        views.push(z.view());
     }
     let Gradients { q, k, v, .. } = gradients;
     length(op, "the gradient of q", q.len(), shape.query_len())?;
@@ -174,6 +189,11 @@ pub fn record_backward<T: Elem>(
             "the gradient of initial_state",
             gradients.initial_state,
             inputs.initial_state,
+        ),
+        (
+            "the gradient of initial_z",
+            gradients.initial_z,
+            inputs.initial_z,
         ),
         (
             "the gradient of fm_weight",

@@ -50,10 +50,10 @@ impl<'a, T: Elem> Inputs<'a, T> {
         }
     }
 
-    /// Elements of the states of all sequences.
-    pub(super) fn states(&self, shape: &Shape, options: &Options) -> Result<usize> {
+    /// Elements of the states and of the sums of keys of all sequences.
+    pub(super) fn states(&self, shape: &Shape, options: &Options) -> Result<[usize; 2]> {
         let sequences = sequences(shape, plan::OP, self.cu_seqlens)?.len();
-        Ok(state_lengths(shape, options, sequences)[0])
+        Ok(state_lengths(shape, options, sequences))
     }
 
     /// The views of a plan's inputs, in its order.

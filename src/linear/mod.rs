@@ -22,6 +22,7 @@ pub mod features;
 mod forward;
 mod kernels;
 pub mod lit;
+mod parallel;
 pub mod plan;
 mod rows;
 mod shape;
@@ -39,5 +40,8 @@ pub use features::{
 };
 pub use forward::{Inputs, Outputs, forward, record, record_step, step};
 pub use lit::{Lit, LitGradients, LitInputs, lit, lit_backward, record_lit, record_lit_backward};
+pub use parallel::{
+    Carry, LocalInputs, LocalState, local_adjoint, local_state, merge, merge_adjoint, merge_start,
+};
 pub use shape::{Decay, Form, Layout, MAX_WIDTH, Options, Shape};
 pub use slopes::{log_decay_retention, slopes_minimax, slopes_opennlplab, slopes_transnormer};

@@ -1,10 +1,13 @@
 //! From shape, options and capabilities to steps. Pure: no device is needed.
 
 mod backward;
+mod parallel;
 
 use bytemuck::bytes_of;
 
-pub use backward::{Upstream, backward};
+pub use backward::{Upstream, backward, local_adjoint};
+pub(super) use parallel::Lengths;
+pub use parallel::{Fold, fold, local_state};
 
 use super::{
     Decay, FeatureMap, FeatureShape, Form, Options, Shape,
@@ -128,7 +131,8 @@ struct Slots {
 }
 
 impl Slots {
-    fn new(options: &Options, states: &States<'_>) -> Slots {
+    /// After so many inputs and outputs.
+    fn new(options: &Options, states: &States<'_>, [inputs, outputs]: [u8; 2]) -> Slots {
         let count = |first: u8| {
             let mut n = first;
             move |given: bool| {
@@ -138,7 +142,7 @@ impl Slots {
                 })
             }
         };
-        let (mut input, mut output) = (count(3), count(1));
+        let (mut input, mut output) = (count(inputs), count(outputs));
         Slots {
             log_decay: input(options.decay != Decay::None).map(Slot::Input),
             beta: input(options.delta).map(Slot::Input),
@@ -154,7 +158,7 @@ impl Slots {
 
 /// What a forward walk reads.
 struct Operands {
-    q: Rows,
+    q: Option<Rows>,
     k: Rows,
     v: Rows,
     /// Width of queries and keys after what of the feature map is not left to the walk.
@@ -207,8 +211,22 @@ impl<'a> Call<'a> {
             packed: states.cu_seqlens.map(|_| Packed { sequences }),
             sequences: count,
             sets,
-            slots: Slots::new(options, &states),
+            slots: Slots::new(options, &states, [3, 1]),
         })
+    }
+
+    /// Inputs of the call: q, k, v and those that its slots name.
+    fn inputs(&self) -> u8 {
+        let slots = &self.slots;
+        let given = [
+            slots.log_decay,
+            slots.beta,
+            slots.initial,
+            slots.initial_z,
+            slots.fm_weight,
+            slots.fm_bias,
+        ];
+        3 + given.iter().flatten().count() as u8
     }
 
     /// Copies of each state that share its query heads.
@@ -270,11 +288,16 @@ impl<'a> Call<'a> {
     }
 
     /// The tensors that a forward walk reads, its key width and how it reads them.
-    fn operands(&self, builder: &mut Builder) -> Result<Operands> {
+    fn operands(
+        &self,
+        builder: &mut Builder,
+        q: Option<Slot>,
+        [k, v]: [Slot; 2],
+    ) -> Result<Operands> {
         let (shape, map) = (self.shape, self.options.feature_map);
         let (heads, kv_heads, key) = (shape.heads, shape.kv_heads, shape.key);
-        let input = |n: u8, heads: usize| Rows {
-            slot: Slot::Input(n),
+        let input = |slot: Slot, heads: usize| Rows {
+            slot,
             heads,
             elem: shape.dtype.bytes(),
         };
@@ -284,33 +307,23 @@ impl<'a> Call<'a> {
         } else {
             (map.width(key), map.storage(shape.dtype))
         };
-        let [q, k, v] = if fused {
-            [input(0, heads), input(1, kv_heads), input(2, kv_heads)]
+        let (q, [k, v]) = if fused {
+            let q = q.map(|slot| input(slot, heads));
+            (q, [input(k, kv_heads), input(v, kv_heads)])
         } else {
             let to = (dtype, width);
-            let q = self.mapped(builder, Slot::Input(0), [heads, key], shape.dtype, map, to)?;
-            let k = self.mapped(
-                builder,
-                Slot::Input(1),
-                [kv_heads, key],
-                shape.dtype,
-                map,
-                to,
-            )?;
+            let mut mapped = |slot: Slot, heads: usize| {
+                self.mapped(builder, slot, [heads, key], shape.dtype, map, to)
+            };
+            let q = q.map(|slot| mapped(slot, heads)).transpose()?;
+            let k = mapped(k, kv_heads)?;
             let v = if dtype == shape.dtype {
-                input(2, kv_heads)
+                input(v, kv_heads)
             } else {
                 let (sizes, to) = ([kv_heads, shape.value], (dtype, shape.value));
-                self.mapped(
-                    builder,
-                    Slot::Input(2),
-                    sizes,
-                    shape.dtype,
-                    FeatureMap::Identity,
-                    to,
-                )?
+                self.mapped(builder, v, sizes, shape.dtype, FeatureMap::Identity, to)?
             };
-            [q, k, v]
+            (q, [k, v])
         };
         Ok(Operands {
             q,
@@ -329,7 +342,11 @@ impl<'a> Call<'a> {
     fn forward(&self, in_place: bool) -> Result<Plan> {
         let (shape, options, caps) = (self.shape, self.options, self.caps);
         let mut builder = Builder::default();
-        let operands = self.operands(&mut builder)?;
+        let operands = self.operands(
+            &mut builder,
+            Some(Slot::Input(0)),
+            [Slot::Input(1), Slot::Input(2)],
+        )?;
         let access = operands.access;
         let spread = self.spread();
         let walkers = (self.sequences * shape.kv_heads * spread) as u64;
@@ -397,7 +414,7 @@ impl<'a> Call<'a> {
             key: operands.key,
             value: shape.value,
             access,
-            readers: Some([operands.q, o]),
+            readers: operands.q.map(|q| [q, o]),
             sources: Some([operands.k, operands.v]),
             fading,
             log_decay,

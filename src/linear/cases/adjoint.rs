@@ -67,6 +67,7 @@ impl Problem for Adjoint<'_> {
         let problem = self.problem;
         let upstream = plan::Upstream {
             initial: problem.initial_state.is_some(),
+            initial_z: problem.initial_z.is_some(),
             last: self.grad_state.is_some(),
             log_decay: problem.inputs.len() > 3,
             beta: problem.beta.is_some(),
@@ -74,6 +75,7 @@ impl Problem for Adjoint<'_> {
             fm_weight: problem.fm_weight.as_ref().map(Array::elements),
             fm_bias: problem.fm_bias.as_ref().map(Array::elements),
             cu_seqlens: problem.cu_seqlens.as_deref(),
+            ..plan::Upstream::default()
         };
         let plan = plan::backward(&problem.shape, &problem.options, upstream, caps)?;
         Ok(vec![plan])

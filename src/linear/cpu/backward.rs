@@ -27,6 +27,8 @@ pub struct Gradients {
     pub beta: Vec<f64>,
     /// Of the initial state.
     pub initial_state: Vec<f64>,
+    /// Of the initial z.
+    pub initial_z: Vec<f64>,
     /// Of the feature map's weights, summed over queries and keys.
     pub fm_weight: Vec<f64>,
     /// Of the feature map's bias, summed over queries and keys.
@@ -61,14 +63,31 @@ pub fn backward(
     grad_o: &[f64],
     grad_final_state: Option<&[f64]>,
 ) -> Result<Gradients> {
+    backward_with_z(shape, options, inputs, grad_o, grad_final_state, None)
+}
+
+/// [`backward`] of Σ `grad_o` ⊙ o + Σ `grad_final_state` ⊙ final_state + Σ `grad_final_z` ⊙ final_z, the last `[N, Hk, F]`.
+///
+/// # Errors
+/// As [`forward`](super::forward).
+pub fn backward_with_z(
+    shape: &Shape,
+    options: &Options,
+    inputs: &Inputs<'_>,
+    grad_o: &[f64],
+    grad_final_state: Option<&[f64]>,
+    grad_final_z: Option<&[f64]>,
+) -> Result<Gradients> {
     let call = Call::new(shape, options, inputs)?;
     let heads = call.heads();
     let states = heads.len() * call.state_elements();
     length("grad_o", grad_o.len(), shape.output_len())?;
     optional("grad_final_state", grad_final_state, states, false)?;
+    let sums = heads.len() * call.features;
+    optional("grad_final_z", grad_final_z, sums, false)?;
     let done: Vec<Done> = heads
         .par_iter()
-        .map(|at| head(&call, at, grad_o, grad_final_state))
+        .map(|at| head(&call, at, grad_o, [grad_final_state, grad_final_z]))
         .collect();
 
     let zeros = |like: Option<&[f64]>| vec![0.0; like.map_or(0, <[f64]>::len)];
@@ -77,7 +96,7 @@ pub fn backward(
     let mut v = vec![0.0; shape.value_len()];
     let mut log_decay = zeros(inputs.log_decay);
     let mut beta = zeros(inputs.beta);
-    let mut initial_state = Vec::new();
+    let (mut initial_state, mut initial_z) = (Vec::new(), Vec::new());
     for (at, done) in heads.iter().zip(done) {
         for (n, dq) in done.q.chunks_exact(features).enumerate() {
             let row = call.query_row(at, n / call.group(), n % call.group());
@@ -101,7 +120,10 @@ pub fn backward(
             }
         }
         if inputs.initial_state.is_some() {
-            initial_state.extend(done.state);
+            initial_state.extend(done.state.s);
+        }
+        if inputs.initial_z.is_some() {
+            initial_z.extend(done.state.z);
         }
     }
     let through = |x, grad| features::adjoint(shape, options.feature_map, inputs, x, grad);
@@ -115,6 +137,7 @@ pub fn backward(
         log_decay,
         beta,
         initial_state,
+        initial_z,
         fm_weight: q.weight,
         fm_bias: inputs.fm_bias.map_or_else(Vec::new, |_| q.bias),
     })
@@ -129,10 +152,10 @@ struct Done {
     log_decay: Vec<f64>,
     beta: Vec<f64>,
     /// That of the initial state.
-    state: Vec<f64>,
+    state: State,
 }
 
-fn head(call: &Call<'_>, at: &Head, grad_o: &[f64], grad_final: Option<&[f64]>) -> Done {
+fn head(call: &Call<'_>, at: &Head, grad_o: &[f64], grad_final: [Option<&[f64]>; 2]) -> Done {
     let (tokens, features, width) = (at.tokens.len(), call.features, call.shape.value);
     let channel = call.options.decay == Decay::Channel;
     let mut done = Done {
@@ -141,15 +164,18 @@ fn head(call: &Call<'_>, at: &Head, grad_o: &[f64], grad_final: Option<&[f64]>) 
         v: vec![0.0; tokens * width],
         log_decay: vec![0.0; tokens * if channel { features } else { 1 }],
         beta: vec![0.0; tokens],
-        state: Vec::new(),
-    };
-    let elements = call.state_elements();
-    let mut grad = State {
-        s: match grad_final {
-            Some(grad) => grad[at.state * elements..][..elements].to_vec(),
-            None => vec![0.0; elements],
+        state: State {
+            s: Vec::new(),
+            z: Vec::new(),
         },
-        z: vec![0.0; features],
+    };
+    let given = |grad: Option<&[f64]>, len: usize| match grad {
+        Some(grad) => grad[at.state * len..][..len].to_vec(),
+        None => vec![0.0; len],
+    };
+    let mut grad = State {
+        s: given(grad_final[0], call.state_elements()),
+        z: given(grad_final[1], features),
     };
 
     // States are kept every √T tokens and computed again between.
@@ -187,7 +213,7 @@ fn head(call: &Call<'_>, at: &Head, grad_o: &[f64], grad_final: Option<&[f64]>) 
             grad.decay(&factors);
         }
     }
-    done.state = grad.s;
+    done.state = grad;
     done
 }
 

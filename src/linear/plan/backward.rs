@@ -1,7 +1,11 @@
 //! The gradients as walks: that of the queries reads the transposed state with that of the outputs, those of keys and values
 //! are walks from the last token to the first. Everything is computed in f32 and rounded once.
 
+mod local;
+
 use std::ops::Range;
+
+pub use local::local_adjoint;
 
 use super::{Call, OP, States};
 use crate::{
@@ -26,14 +30,20 @@ use crate::{
 pub struct Upstream<'a> {
     /// The call had an initial state.
     pub initial: bool,
+    /// It had an initial z, with the normaliser.
+    pub initial_z: bool,
     /// A gradient of the final state is given.
     pub last: bool,
+    /// One of the final z, with the normaliser.
+    pub last_z: bool,
     /// The gradient of log_decay is wanted.
     pub log_decay: bool,
     /// That of beta is wanted.
     pub beta: bool,
     /// That of the initial state is wanted.
     pub initial_gradient: bool,
+    /// That of the initial z is wanted.
+    pub initial_z_gradient: bool,
     /// Elements of the feature map's weights, where there are any: their gradient is always computed with them.
     pub fm_weight: Option<usize>,
     /// Elements of its bias, likewise.
@@ -42,9 +52,9 @@ pub struct Upstream<'a> {
     pub cu_seqlens: Option<&'a [u32]>,
 }
 
-/// Plans [`linear::backward`](crate::linear::backward). Inputs: q, k, v, then log_decay, beta, the initial state, then the
-/// gradients of o and of the final state, where there are such; outputs: the gradients of q, k, v, then those of log_decay,
-/// beta and the initial state that are wanted.
+/// Plans [`linear::backward`](crate::linear::backward). Inputs: those of [`forward`](super::forward), then the gradients of o,
+/// of the final state and of the final z, where there are such; outputs: the gradients of q, k, v, then those of log_decay, beta,
+/// the initial state and the initial z that are wanted, and of the feature map's weights and bias.
 ///
 /// # Errors
 /// As [`forward`](super::forward).
@@ -56,26 +66,23 @@ pub fn backward(
 ) -> Result<Plan> {
     let states = States {
         initial: upstream.initial,
+        initial_z: upstream.initial_z,
+        // The normaliser is checked where the final z is.
+        last_z: upstream.last_z,
         fm_weight: upstream.fm_weight,
         fm_bias: upstream.fm_bias,
         cu_seqlens: upstream.cu_seqlens,
         ..States::default()
     };
     let call = Call::new(shape, options, states, caps)?;
-    let given = [
-        call.slots.log_decay,
-        call.slots.beta,
-        call.slots.initial,
-        call.slots.fm_weight,
-        call.slots.fm_bias,
-    ];
-    let mut next = 3 + given.iter().flatten().count() as u8;
+    let mut next = call.inputs();
     let mut input = || {
         next += 1;
         Slot::Input(next - 1)
     };
     let grad_o = input();
-    let grad_last = upstream.last.then(input);
+    let grad_last = upstream.last.then(&mut input);
+    let grad_last_z = upstream.last_z.then(&mut input);
     let mut last = 2;
     let mut output = |wanted: bool| {
         wanted.then(|| {
@@ -105,6 +112,11 @@ pub fn backward(
         upstream.initial_gradient,
         upstream.initial,
     )?);
+    let initial_z = output(absent(
+        "initial_z",
+        upstream.initial_z_gradient,
+        upstream.initial_z,
+    )?);
     let weights = steps::ParamGrads {
         weight: output(upstream.fm_weight.is_some()),
         bias: output(upstream.fm_bias.is_some()),
@@ -116,9 +128,11 @@ pub fn backward(
         value: shape.value.next_multiple_of(4) + if options.normalize.is_some() { 4 } else { 0 },
         grad_o,
         grad_last,
+        grad_last_z,
         log_decay,
         beta,
         initial,
+        initial_z,
         weights,
         call,
     };
@@ -145,9 +159,11 @@ struct Adjoint<'a> {
     value: usize,
     grad_o: Slot,
     grad_last: Option<Slot>,
+    grad_last_z: Option<Slot>,
     log_decay: Option<Slot>,
     beta: Option<Slot>,
     initial: Option<Slot>,
+    initial_z: Option<Slot>,
     weights: steps::ParamGrads,
 }
 
@@ -156,10 +172,12 @@ fn f32s(slot: Slot, heads: usize) -> Rows {
     Rows { slot, heads, elem }
 }
 
-/// Where the state of a walk starts: a tensor of states, how many walkers share one, and whether only the first of them gets it.
+/// Where the state of a walk starts: a tensor of states and one of sums of keys, how many walkers share one, and whether only the
+/// first of them gets it.
 #[derive(Clone, Copy)]
 struct From {
     slot: Slot,
+    z: Option<Slot>,
     ratio: usize,
     once: bool,
 }
@@ -297,9 +315,10 @@ impl Adjoint<'_> {
                     source_columns: self.shape().value as u32,
                     transposed: u32::from(transposed),
                     stride: stride as u32,
+                    z_column: (self.value - 4) as u32,
                     ..StateCopyParams::default()
                 };
-                adjoint::state_copy(b, caps, params, [from.slot, walk.state], first, to);
+                adjoint::state_copy(b, caps, params, [from.slot, walk.state], from.z, first, to);
             };
             let end = |slots: u64| if walk.reverse { (slots - 1) * size } else { 0 };
             match &self.call.packed {
@@ -330,7 +349,7 @@ impl Adjoint<'_> {
                 slots.iter().sum::<u64>() * heads * size,
             );
         }
-        if self.call.options.causal {
+        if self.call.options.causal || walk.readers.is_none() {
             walk.push(b, caps)?;
         } else {
             Walk {
@@ -348,15 +367,48 @@ impl Adjoint<'_> {
         Ok(walk.state)
     }
 
-    fn push(&self, b: &mut Builder) -> Result<()> {
+    /// Where the states before the first token and the gradients after the last one come from.
+    fn carried(&self, b: &mut Builder, [state, z]: [Option<Slot>; 2], from: From) -> Option<From> {
+        let slot = match (state, z) {
+            (Some(state), _) => state,
+            (None, None) => return None,
+            (None, Some(_)) => {
+                let shape = self.shape();
+                let states = self.sequences().len() * shape.kv_heads;
+                let words = states * self.call.options.feature_width(shape) * shape.value;
+                let zero = b.add_scratch(4 * words as u64);
+                walk::fill(b, self.call.caps, zero, words as u64);
+                zero
+            }
+        };
+        Some(From { slot, z, ..from })
+    }
+
+    /// The state before the first token.
+    fn initial(&self, b: &mut Builder) -> Option<From> {
+        let given = [self.call.slots.initial, self.call.slots.initial_z];
+        let from = From {
+            slot: Slot::Scratch(0),
+            z: None,
+            ratio: self.call.spread(),
+            once: false,
+        };
+        self.carried(b, given, from)
+    }
+
+    /// What the walks read, the values only where they are needed.
+    fn tensors(&self, b: &mut Builder, initial: Option<From>, values: bool) -> Result<Tensors> {
         let (shape, options, caps) = (self.shape(), self.call.options, self.call.caps);
         let (heads, kv_heads, scale) = (self.heads(), self.kv_heads(), options.scale);
-        let eps = options.normalize;
         let [key, value] = [self.call.options.feature_width(shape), shape.value];
         let map = options.feature_map;
         let q = self.widen(b, Slot::Input(0), heads, shape.key, map)?;
         let k = self.widen(b, Slot::Input(1), kv_heads, shape.key, map)?;
-        let v = self.widen(b, Slot::Input(2), kv_heads, value, FeatureMap::Identity)?;
+        let v = if values {
+            self.widen(b, Slot::Input(2), kv_heads, value, FeatureMap::Identity)?
+        } else {
+            f32s(Slot::Input(2), kv_heads)
+        };
         let dn = self.widen(b, self.grad_o, heads, value, FeatureMap::Identity)?;
         let log_decay = match (options.decay, self.call.fading(false).1) {
             (Decay::Channel, Some(rows)) if !key.is_multiple_of(4) => {
@@ -376,18 +428,7 @@ impl Adjoint<'_> {
             dn,
             log_decay,
         };
-        let initial = self.call.slots.initial.map(|slot| From {
-            slot,
-            ratio: self.call.spread(),
-            once: false,
-        });
-        let grad_last = self.grad_last.map(|slot| From {
-            slot,
-            ratio: self.group,
-            once: true,
-        });
-
-        if let Some(eps) = eps {
+        if let Some(eps) = options.normalize {
             t.u = self.scratch(b, kv_heads, self.value);
             adjoint::augment(
                 b,
@@ -417,6 +458,23 @@ impl Adjoint<'_> {
                 [y.slot, dn.slot, t.dn.slot],
             );
         }
+        Ok(t)
+    }
+
+    fn push(&self, b: &mut Builder) -> Result<()> {
+        let (shape, options, caps) = (self.shape(), self.call.options, self.call.caps);
+        let (heads, kv_heads, scale) = (self.heads(), self.kv_heads(), options.scale);
+        let eps = options.normalize;
+        let [key, value] = [self.call.options.feature_width(shape), shape.value];
+        let initial = self.initial(b);
+        let last = From {
+            slot: Slot::Scratch(0),
+            z: None,
+            ratio: self.group,
+            once: true,
+        };
+        let grad_last = self.carried(b, [self.grad_last, self.grad_last_z], last);
+        let mut t = self.tensors(b, initial, true)?;
         // What the state missed of the values, and what was therefore added.
         let mut missed = None;
         if let Some(beta) = self.call.slots.beta {
@@ -545,9 +603,7 @@ impl Adjoint<'_> {
         if let Some(grad) = self.log_decay {
             self.decay_gradient(b, [flow.slot, s_states, d_states], corrections, grad)?;
         }
-        if let Some(grad) = self.initial {
-            self.initial_gradient(b, d_first, taken, grad);
-        }
+        self.initial_gradients(b, d_first, taken);
         let weights = self.weights;
         if !aligned {
             let sizes = [heads, shape.key];
@@ -745,7 +801,24 @@ impl Adjoint<'_> {
         Ok(())
     }
 
-    fn initial_gradient(&self, b: &mut Builder, d: Slot, taken: Option<Slot>, grad: Slot) {
+    /// The gradients of the initial state and z, those that are wanted.
+    fn initial_gradients(&self, b: &mut Builder, d: Slot, taken: Option<Slot>) {
+        if let Some(grad) = self.initial {
+            self.initial_gradient(b, d, taken, 0..self.shape().value, grad);
+        }
+        if let Some(grad) = self.initial_z {
+            self.initial_gradient(b, d, taken, self.value - 4..self.value - 3, grad);
+        }
+    }
+
+    fn initial_gradient(
+        &self,
+        b: &mut Builder,
+        d: Slot,
+        taken: Option<Slot>,
+        columns: Range<usize>,
+        grad: Slot,
+    ) {
         let sequences = self.sequences();
         let table = sequences
             .iter()
@@ -758,9 +831,10 @@ impl Adjoint<'_> {
             heads: self.kv_heads() as u32,
             group: self.group as u32,
             key: self.call.options.feature_width(self.shape()) as u32,
-            value: self.shape().value as u32,
+            value: columns.len() as u32,
             padded_key: self.key as u32,
             padded_value: self.value as u32,
+            first_column: columns.start as u32,
             groups: 0,
         };
         let rows = self.band(self.kv_heads()).rows;
