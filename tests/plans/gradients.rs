@@ -69,6 +69,7 @@ impl Backward {
             fm_weight,
             fm_bias,
             cu_seqlens: self.call.bounds.as_deref(),
+            ..Upstream::default()
         }
     }
 
