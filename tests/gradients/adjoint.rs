@@ -100,6 +100,7 @@ impl Adjoint {
             &Given {
                 o: &upstream[0],
                 final_state: last.as_ref(),
+                final_z: None,
             },
             Gradients {
                 log_decay: dg.as_mut(),
