@@ -41,7 +41,11 @@ fn case_files_hold_with_their_gradients() {
         };
         let references = problem.reference().unwrap();
         for (output, reference) in problem.outputs().iter().zip(&references) {
-            let expected = &case.expected[output.name];
+            // The files do not hold the sum of keys.
+            let Some(expected) = case.expected.get(output.name) else {
+                assert_eq!(output.name, "final_z", "{}", case.name);
+                continue;
+            };
             assert_eq!(output.shape, expected.shape);
             hold(output.name, Dtype::F32, &reference.values, expected, 1e-6);
             outputs += 1;
