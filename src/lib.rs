@@ -1,7 +1,8 @@
 //! Sub-quadratic operators on any GPU: WGSL kernels through wgpu, an f64 CPU reference beside each.
 //!
 //! [`linear`] holds linear attention, [`distill`] what teaches one to mimic a softmax attention, [`soft`] attention through
-//! landmarks. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what planners produce. The call of an operator is one line; see [`linear::forward`].
+//! landmarks. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what planners produce. The call of
+//! an operator is one line; see [`linear::forward`].
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),

@@ -18,7 +18,7 @@ pub struct LitGradients {
     pub bias: Vec<f64>,
 }
 
-/// [`linear::lit`](crate::linear::lit) in f64; q, k and v, then the kernels and the bias.
+/// [`linear::lit`](crate::linear::lit()) in f64; q, k and v, then the kernels and the bias.
 ///
 /// # Errors
 /// `Argument` for an impossible shape or a slice of the wrong length.
