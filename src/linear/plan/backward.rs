@@ -840,6 +840,7 @@ impl Adjoint<'_> {
             .call
             .slots
             .log_decay
+            .filter(|_| self.shape().tokens > 0)
             .map(|slot| (slot, self.call.options.decay));
         let rows = self.band(self.kv_heads()).rows;
         adjoint::initial_gradient(
