@@ -18,7 +18,7 @@ use subquad::{
     linear::{
         Channels, Conv2d, Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, conv2d,
         features as maps,
-        plan::{self, States},
+        plan::{self, Fold, States},
     },
     plan::{Bind, Plan, Slot, Step, Work},
     translate::{capabilities, translate},
@@ -237,7 +237,10 @@ fn option_plans(caps: &Caps) -> Vec<Plan> {
                     plans.extend(plan::variants(&shape, &options, states, caps).unwrap());
                     let upstream = plan::Upstream {
                         initial,
+                        initial_z: initial && z,
                         last: initial,
+                        last_z: initial && z,
+                        initial_z_gradient: initial && z,
                         log_decay: initial && decay != Decay::None,
                         beta: initial && delta,
                         initial_gradient: initial,
@@ -245,6 +248,11 @@ fn option_plans(caps: &Caps) -> Vec<Plan> {
                         ..plan::Upstream::default()
                     };
                     plans.push(plan::backward(&shape, &options, upstream, caps).unwrap());
+                    plans.push(plan::local_adjoint(&shape, &options, states, caps).unwrap());
+                }
+                plans.push(plan::local_state(&shape, &options, [None; 2], caps).unwrap());
+                for fold in [Fold::Merge, Fold::Start, Fold::Adjoint] {
+                    plans.push(plan::fold(&shape, &options, fold, caps).unwrap());
                 }
                 if causal {
                     let one = Shape { tokens: 1, ..shape };
