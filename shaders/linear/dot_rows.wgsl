@@ -22,9 +22,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         for (var c = local.x; c < p.vecs; c += LANES) {
             sum += dot(x[at + c], y[at + c]);
         }
-        let all = row_sum(local, sum);
+        sum_row(local, &sum);
         if (local.x == 0u && row < p.rows) {
-            product[row] = all;
+            product[row] = sum;
         }
     }
 }

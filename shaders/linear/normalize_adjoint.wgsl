@@ -28,11 +28,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         for (var c = local.x; c < p.vecs; c += LANES) {
             sum += dot(inverse * y[at * (p.vecs + 1u) + c], inverse * grad[at * p.vecs + c]);
         }
-        let all = row_sum(local, sum);
+        sum_row(local, &sum);
         if (row < p.rows) {
             for (var c = local.x; c <= p.vecs; c += LANES) {
                 let through = inverse * grad[at * p.vecs + min(c, p.vecs - 1u)];
-                dn[at * (p.vecs + 1u) + c] = select(vec4f(-all, 0.0, 0.0, 0.0), through, c < p.vecs);
+                dn[at * (p.vecs + 1u) + c] = select(vec4f(-sum, 0.0, 0.0, 0.0), through, c < p.vecs);
             }
         }
     }

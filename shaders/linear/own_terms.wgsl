@@ -44,7 +44,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         for (var c = local.x; c < p.value_vecs; c += LANES) {
             sum += dot(dn[at * p.value_vecs + c], u[key_row * p.value_vecs + c]);
         }
-        let n = p.scale * row_sum(local, sum);
+        sum_row(local, &sum);
+        let n = p.scale * sum;
         if (live) {
             for (var c = local.x; c < p.key_vecs; c += LANES) {
                 let i = at * p.key_vecs + c;
