@@ -24,9 +24,13 @@ struct Params {
     key: u32,
     key_vecs: u32,
     value: u32,
+    // Elements of the tensors before what is bound of them.
+    flow_offset: u32,
     s_offset: u32,
     d_offset: u32,
     more_offset: u32,
+    decay_offset: u32,
+    dg_offset: u32,
     groups: u32,
 }
 var<immediate> p: Params;
@@ -63,21 +67,21 @@ fn log_decay_at(here: Chunk, head: u32, c: u32) -> f32 {
     if (PER == PER_CHANNEL) {
         at = row * p.key + min(c, p.key - 1u);
     }
-    return max(log_decay[at], -200.0);
+    return max(log_decay[at - p.decay_offset], -200.0);
 }
 
 // Flows across the start of the chunk, for four channels.
 fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
     let size = p.value * p.key_vecs;
-    let s_at = p.s_offset + (here.base * p.heads * p.spread + head * p.spread * here.slots + here.slot) * size + c;
-    let more_at = p.more_offset + (here.base * p.heads + head * here.slots + here.slot) * size + c;
+    let s_at = (here.base * p.heads * p.spread + head * p.spread * here.slots + here.slot) * size + c - p.s_offset;
+    let more_at = (here.base * p.heads + head * here.slots + here.slot) * size + c - p.more_offset;
     var sum = vec4f();
     for (var v = 0u; v < p.value; v++) {
         let from_at = s[s_at + v * p.key_vecs];
         var to_all = more_of(more_at + v * p.key_vecs);
         for (var n = 0u; n < p.group; n++) {
             let query_head = head * p.group + n;
-            to_all += d[p.d_offset + (here.base * p.heads * p.group + query_head * here.slots + here.slot) * size + v * p.key_vecs + c];
+            to_all += d[(here.base * p.heads * p.group + query_head * here.slots + here.slot) * size + v * p.key_vecs + c - p.d_offset];
         }
         sum = fma(from_at, to_all, sum);
     }
@@ -88,7 +92,7 @@ fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
 fn flow_of(here: Chunk, head: u32, t: u32, c: u32) -> vec4f {
     var sum = vec4f();
     for (var n = 0u; n < p.group; n++) {
-        sum += flow[row_of(here.batch, head * p.group + n, p.heads * p.group, t) * p.key_vecs + c];
+        sum += flow[row_of(here.batch, head * p.group + n, p.heads * p.group, t) * p.key_vecs + c - p.flow_offset];
     }
     return sum;
 }
@@ -105,7 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             for (var c = lane; c < p.key_vecs; c += 64u) {
                 var sum = crossing(here, head, c);
                 for (var t = here.begin; t < here.end; t++) {
-                    let out = row_of(here.batch, head, p.heads, t) * p.key + 4u * c;
+                    let out = row_of(here.batch, head, p.heads, t) * p.key + 4u * c - p.dg_offset;
                     for (var i = 0u; i < min(4u, p.key - 4u * c); i++) {
                         dg[out + i] = sum[i];
                     }
@@ -136,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             }
             if (PER == PER_TOKEN) {
                 if (t < here.end) {
-                    dg[row_of(here.batch, head, p.heads, t)] = total;
+                    dg[row_of(here.batch, head, p.heads, t) - p.dg_offset] = total;
                 }
             } else {
                 workgroupBarrier();

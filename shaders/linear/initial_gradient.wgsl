@@ -5,7 +5,8 @@
 // 1 taken: array<f32>, state (n * heads + head), likewise        4 log_decay: array<f32>
 // 5 gradient: array<f32>, [n, heads, key, value]        6 firsts: array<u32>, 3 words a sequence: batch entry, first token, end
 struct Params {
-    sequences: u32,
+    first_state: u32,
+    states: u32,
     tokens: u32,
     head_first: u32,
     heads: u32,
@@ -16,6 +17,10 @@ struct Params {
     padded_value: u32,
     // The column of the padded state that goes to column 0.
     first_column: u32,
+    // Elements of what is bound of the tensors before the first state.
+    d_offset: u32,
+    taken_offset: u32,
+    gradient_offset: u32,
     groups: u32,
 }
 var<immediate> p: Params;
@@ -29,24 +34,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let index = group_index(group, grid);
     if (index < p.groups) {
         let at = index * 64u + lane;
-        let state = at / (p.key * p.value);
-        if (state < p.sequences * p.heads) {
+        let local = at / (p.key * p.value);
+        if (local < p.states) {
+            let state = p.first_state + local;
             let row = at / p.value % p.key;
             let column = at % p.value;
             let n = state / p.heads;
             let head = state % p.heads;
             let place = row * p.padded_value + p.first_column + column;
             let size = p.padded_key * p.padded_value;
-            var sum = -taken_of(state * size + place);
+            var sum = -taken_of(p.taken_offset + local * size + place);
             for (var r = 0u; r < p.group; r++) {
-                sum += d[(state * p.group + r) * size + place];
+                sum += d[p.d_offset + (local * p.group + r) * size + place];
             }
             let batch = firsts[3u * n];
             let first = firsts[3u * n + 1u];
             if (first < firsts[3u * n + 2u]) {
                 sum *= exp(first_log_decay(select((batch * p.tokens + first) * p.heads + head, (batch * p.heads + head) * p.tokens + first, p.head_first == 1u), head, row));
             }
-            gradient[at] = sum;
+            gradient[p.gradient_offset + at] = sum;
         }
     }
 }

@@ -6,7 +6,6 @@ use bytemuck::{Pod, bytes_of};
 
 use super::{Decay, Layout, window::STEP_MS};
 use crate::{
-    Error, Result,
     gpu::{Caps, Class, Field, Kernel, Needs, Part, Spec, params, part},
     plan::{Bind, Builder, Slot, Step},
 };
@@ -90,9 +89,12 @@ params! {
         key: u32,
         key_vecs: u32,
         value: u32,
+        flow_offset: u32,
         s_offset: u32,
         d_offset: u32,
         more_offset: u32,
+        decay_offset: u32,
+        dg_offset: u32,
         groups: u32,
     }
 }
@@ -128,7 +130,8 @@ params! {
 params! {
     /// Parameters of `initial_gradient`.
     InitialGradientParams {
-        sequences: u32,
+        first_state: u32,
+        states: u32,
         tokens: u32,
         head_first: u32,
         heads: u32,
@@ -138,6 +141,9 @@ params! {
         padded_key: u32,
         padded_value: u32,
         first_column: u32,
+        d_offset: u32,
+        taken_offset: u32,
+        gradient_offset: u32,
         groups: u32,
     }
 }
@@ -197,7 +203,7 @@ impl RowStep<'_> {
         let unit = match layout {
             Layout::Bthd => 64 * group,
             Layout::Bhtd if group == 1 => 64,
-            Layout::Bhtd => 16 * tokens * group,
+            Layout::Bhtd => (16 >> tokens.trailing_zeros().min(4)) * tokens * group,
         };
         let bytes = |rows: u64, (_, row, per, _): &(Slot, u64, Per, bool)| match per {
             Per::Row => rows * row,
@@ -461,19 +467,63 @@ fn whole(slot: Slot, words: u64, write: bool) -> Bind {
     Bind { slot, bytes, write }
 }
 
-/// The gradients of log decays; `states` counts the states of all key heads, and `params` come without what depends on the cut.
+/// Words of a slot from an aligned offset on, and the words before that.
+fn part(slot: Slot, words: Range<u64>, write: bool) -> (Bind, u64) {
+    let start = 4 * words.start / 256 * 256;
+    let bytes = start..4 * words.end;
+    (Bind { slot, bytes, write }, start / 4)
+}
+
+/// A chunk of a sequence: batch entry, first token, end, states kept before the sequence's, those it keeps, and which of them
+/// the chunk starts from.
+pub(super) type Chunk = [u32; 6];
+
+/// Some chunks, from the first to the last, of some heads: what they take of tensors with `per` heads a state head.
+struct Extent {
+    first: Chunk,
+    last: Chunk,
+    heads: Range<u64>,
+    all_heads: u64,
+    tokens: u64,
+    layout: Layout,
+}
+
+impl Extent {
+    fn rows(&self, per: u64) -> Range<u64> {
+        let [batch, begin, ..] = self.first.map(u64::from);
+        let [last_batch, _, end, ..] = self.last.map(u64::from);
+        let (all, first, last) = (
+            self.all_heads * per,
+            self.heads.start * per,
+            self.heads.end * per - 1,
+        );
+        let row = |batch: u64, head: u64, token: u64| match self.layout {
+            Layout::Bthd => (batch * self.tokens + token) * all + head,
+            Layout::Bhtd => (batch * all + head) * self.tokens + token,
+        };
+        row(batch, first, begin)..row(last_batch, last, end - 1) + 1
+    }
+
+    fn states(&self, per: u64) -> Range<u64> {
+        let at = |[.., base, slots, slot]: Chunk, head: u64| {
+            u64::from(base) * self.all_heads * per + head * u64::from(slots) + u64::from(slot)
+        };
+        at(self.first, self.heads.start * per)..at(self.last, self.heads.end * per - 1) + 1
+    }
+}
+
+/// The gradients of log decays, cut by chunks and heads; `params` come without what depends on the cut.
 #[allow(clippy::too_many_arguments, reason = "one argument per tensor or size")]
 pub(super) fn decay_gradient(
     b: &mut Builder,
     caps: &Caps,
     params: DecayGradientParams,
     decay: Decay,
-    table: Vec<u32>,
-    states: u64,
+    chunks: &[Chunk],
     band: Band,
     [flow, s, d, log_decay, to]: [Slot; 5],
     more: Option<Slot>,
-) -> Result<()> {
+) {
     let per = match decay {
         Decay::Channel => 2u32,
         Decay::Token => 1,
@@ -492,64 +542,92 @@ pub(super) fn decay_gradient(
         512,
     );
     let size = u64::from(params.value) * u64::from(params.key_vecs) * 4;
-    let key_rows = band.rows / band.group;
-    let decays = match decay {
-        Decay::Channel => key_rows * u64::from(params.key),
-        Decay::Token => key_rows,
-        _ => params.heads.into(),
-    };
-    let chunks = (table.len() / 6) as u64;
+    let all_heads = u64::from(params.heads);
+    let table: Vec<u32> = chunks.iter().flatten().copied().collect();
     let words = table.len() as u64;
-    let written = if per == 0 {
-        chunks * u64::from(params.heads)
-    } else {
-        decays
-    };
     let table = b.add_table(table);
     let flops = 2.0 * size as f64 * f64::from(params.group + 2)
         + 64.0 * 8.0 * f64::from(params.key_vecs * params.group);
-    let ms = f64::from(params.heads) * flops / (caps.gflops * 1e6);
-    let most = ((STEP_MS / ms) as u64).max(1);
-    for first in (0..chunks).step_by(most as usize) {
-        let count = most.min(chunks - first);
-        let groups = count * u64::from(params.heads);
+    let mut parts = vec![(0..chunks.len(), 0..all_heads)];
+    while let Some((run, heads)) = parts.pop() {
+        let ends = (chunks.get(run.start), chunks.get(run.end.wrapping_sub(1)));
+        let (Some(first), Some(last)) = ends else {
+            continue;
+        };
+        let extent = Extent {
+            first: *first,
+            last: *last,
+            heads: heads.clone(),
+            all_heads,
+            tokens: band.tokens,
+            layout: band.layout,
+        };
+        let times = |range: Range<u64>, by: u64| range.start * by..range.end * by;
+        let row = 4 * u64::from(params.key_vecs);
+        let (decays, written) = match per {
+            2 => (
+                times(extent.rows(1), params.key.into()),
+                times(extent.rows(1), params.key.into()),
+            ),
+            1 => (extent.rows(1), extent.rows(1)),
+            _ => (0..all_heads, 0..chunks.len() as u64 * all_heads),
+        };
+        let (flow, flow_before) = part(flow, times(extent.rows(band.group), row), false);
+        let (s, s_before) = part(s, times(extent.states(params.spread.into()), size), false);
+        let (d, d_before) = part(d, times(extent.states(band.group), size), false);
+        let more = more.map(|more| part(more, times(extent.states(1), size), false));
+        let (log_decay, decay_before) = part(log_decay, decays, false);
+        let (to, dg_before) = part(to, written, true);
+        let more_before = more.as_ref().map_or(0, |(_, before)| *before);
+        let mut bind = vec![flow, s, d];
+        bind.extend(more.map(|(bind, _)| bind));
+        bind.extend([log_decay, to, whole(table, words, false)]);
+
+        let count = heads.end - heads.start;
+        let groups = run.len() as u64 * count;
+        let predicted_ms = groups as f64 * flops / (caps.gflops * 1e6);
+        let too_wide = bind
+            .iter()
+            .any(|bind| bind.bytes.end - bind.bytes.start > caps.binding_bytes);
+        let too_long = predicted_ms > STEP_MS;
+        if too_wide || too_long {
+            // States of a sequence lie head by head: cutting its chunks hardly makes them fewer.
+            let [.., first_base, _, _] = first;
+            let [.., last_base, _, _] = last;
+            if run.len() > 1 && (too_long || first_base != last_base || count == 1) {
+                let middle = run.start + run.len() / 2;
+                parts.push((middle..run.end, heads.clone()));
+                parts.push((run.start..middle, heads));
+                continue;
+            }
+            if count > 1 {
+                let middle = heads.start + count / 2;
+                parts.push((run.clone(), middle..heads.end));
+                parts.push((run, heads.start..middle));
+                continue;
+            }
+        }
         let params = DecayGradientParams {
-            first_chunk: first as u32,
+            first_chunk: run.start as u32,
+            first_head: heads.start as u32,
+            head_count: count as u32,
+            flow_offset: (flow_before / 4) as u32,
+            s_offset: (s_before / 4) as u32,
+            d_offset: (d_before / 4) as u32,
+            more_offset: (more_before / 4) as u32,
+            decay_offset: decay_before as u32,
+            dg_offset: dg_before as u32,
             groups: groups as u32,
             ..params
         };
-        let mut bind = vec![
-            whole(flow, band.rows * u64::from(params.key_vecs) * 4, false),
-            whole(s, states * u64::from(params.spread) * size, false),
-            whole(d, states * band.group * size, false),
-        ];
-        bind.extend(more.map(|more| whole(more, states * size, false)));
-        bind.extend([
-            whole(log_decay, decays, false),
-            whole(to, written, true),
-            whole(table, words, false),
-        ]);
-        if let Some(wide) = bind
-            .iter()
-            .map(|bind| bind.bytes.end)
-            .find(|bytes| *bytes > caps.binding_bytes)
-        {
-            return Err(Error::Limit {
-                what: "bytes in one binding, for the gradient of the decay,".into(),
-                needed: wide,
-                available: caps.binding_bytes,
-                remedy: "cut the batch or the heads",
-            });
-        }
         b.steps.push(Step {
             kernel: kernel.clone(),
             bind,
             params: bytes_of(&params).to_vec(),
             groups,
-            predicted_ms: count as f64 * ms,
+            predicted_ms,
         });
     }
-    Ok(())
 }
 
 pub(super) fn sum_rows(
@@ -687,35 +765,53 @@ pub(super) fn initial_gradient(
         Some((_, Decay::Token)) => (1, rows),
         _ => (0, params.heads.into()),
     };
-    let states = u64::from(params.sequences) * u64::from(params.heads);
-    let padded = states * u64::from(params.padded_key) * u64::from(params.padded_value);
-    let elements = states * u64::from(params.key) * u64::from(params.value);
-    if elements == 0 {
+    let (group, states) = (u64::from(params.group), u64::from(params.states));
+    let padded = u64::from(params.padded_key) * u64::from(params.padded_value);
+    let size = u64::from(params.key) * u64::from(params.value);
+    if states == 0 {
         return;
     }
     let words = table.len() as u64;
     let table = b.add_table(table);
-    let groups = elements.div_ceil(64);
-    let mut bind = vec![whole(d, padded * u64::from(params.group), false)];
-    bind.extend(taken.map(|taken| whole(taken, padded, false)));
-    bind.extend(log_decay.map(|(slot, _)| whole(slot, decays, false)));
-    bind.extend([whole(to, elements, true), whole(table, words, false)]);
-    b.steps.push(Step {
-        kernel: kernel(
-            "linear/initial_gradient",
-            [part!("linear/initial_gradient.wgsl"), decay, corrected],
-            Spec::default().with("PER", per),
-            InitialGradientParams::FIELDS,
-            [64, 1, 1],
-            0,
-        ),
-        bind,
-        params: bytes_of(&InitialGradientParams {
+    let kernel = kernel(
+        "linear/initial_gradient",
+        [part!("linear/initial_gradient.wgsl"), decay, corrected],
+        Spec::default().with("PER", per),
+        InitialGradientParams::FIELDS,
+        [64, 1, 1],
+        0,
+    );
+    let ms = 64.0 * (size * group) as f64 / (caps.gflops * 1e6);
+    let widest = 4 * (padded * group).max(size);
+    let most = (caps.binding_bytes.saturating_sub(256) / widest)
+        .min((STEP_MS / ms) as u64)
+        .max(1);
+    for first in (0..states).step_by(most as usize) {
+        let end = states.min(first + most);
+        let (d, d_before) = part(d, first * padded * group..end * padded * group, false);
+        let taken = taken.map(|taken| part(taken, first * padded..end * padded, false));
+        let (to, to_before) = part(to, first * size..end * size, true);
+        let taken_before = taken.as_ref().map_or(0, |(_, before)| *before);
+        let mut bind = vec![d];
+        bind.extend(taken.map(|(bind, _)| bind));
+        bind.extend(log_decay.map(|(slot, _)| whole(slot, decays, false)));
+        bind.extend([to, whole(table, words, false)]);
+        let groups = ((end - first) * size).div_ceil(64);
+        let params = InitialGradientParams {
+            first_state: first as u32,
+            states: (end - first) as u32,
+            d_offset: (first * padded * group - d_before) as u32,
+            taken_offset: (first * padded).saturating_sub(taken_before) as u32,
+            gradient_offset: (first * size - to_before) as u32,
             groups: groups as u32,
             ..params
-        })
-        .to_vec(),
-        groups,
-        predicted_ms: 64.0 * elements as f64 * f64::from(params.group) / (caps.gflops * 1e6),
-    });
+        };
+        b.steps.push(Step {
+            kernel: kernel.clone(),
+            bind,
+            params: bytes_of(&params).to_vec(),
+            groups,
+            predicted_ms: (end - first) as f64 * ms,
+        });
+    }
 }

@@ -2,8 +2,11 @@
 
 use half::{bf16, f16};
 use subquad::{
-    gpu::{Dtype, Elem},
-    linear::{Given, Gradients, Inputs, backward, cpu},
+    gpu::{Caps, Dtype, Elem},
+    linear::{
+        Given, Gradients, Inputs, backward, cpu,
+        plan::{self, Upstream},
+    },
 };
 
 use crate::{
@@ -127,6 +130,63 @@ impl Adjoint {
             .into_iter()
             .filter_map(|(name, x)| Some((name, x?.download().unwrap())));
         narrow.into_iter().chain(others).collect()
+    }
+
+    /// The gradients of a plan for another device, without run-time checks.
+    pub fn run_plan(&self, caps: &Caps) -> Named<f32> {
+        let (gpu, call) = (gpu(), &self.call);
+        let given = call.given();
+        let [.., weight, bias] = given.map(|x| x.map(Vec::len));
+        let plan = plan::backward(
+            &call.shape,
+            &call.options,
+            Upstream {
+                initial: !call.state.is_empty(),
+                last: self.state.is_some(),
+                log_decay: given[0].is_some(),
+                beta: given[1].is_some(),
+                initial_gradient: given[2].is_some(),
+                fm_weight: weight,
+                fm_bias: bias,
+                cu_seqlens: call.bounds.as_deref(),
+            },
+            caps,
+        )
+        .unwrap();
+        let names = [
+            "log_decay",
+            "beta",
+            "initial_state",
+            "",
+            "fm_weight",
+            "fm_bias",
+        ];
+        let others = names.into_iter().zip(given).filter(|(name, _)| *name != "");
+        let others: Vec<_> = others.filter_map(|(name, x)| Some((name, x?))).collect();
+        let three = [("q", &call.q), ("k", &call.k), ("v", &call.v)];
+        let tensors: Vec<_> = three.into_iter().chain(others).collect();
+        let upstream = [&self.o].into_iter().chain(&self.state);
+        let inputs: Vec<_> = tensors
+            .iter()
+            .map(|(_, values)| *values)
+            .chain(upstream)
+            .map(|values| gpu.upload(values).unwrap())
+            .collect();
+        let mut outputs: Vec<_> = tensors
+            .iter()
+            .map(|(_, values)| gpu.upload(&vec![f32::NAN; values.len()]).unwrap())
+            .collect();
+        let views: Vec<_> = inputs.iter().map(|tensor| tensor.view()).collect();
+        let mut targets: Vec<_> = outputs.iter_mut().map(|tensor| tensor.view_mut()).collect();
+        let mut pass = gpu.pass("plan");
+        pass.run_checked(&plan, &views, &mut targets, false)
+            .unwrap();
+        pass.submit().unwrap();
+        let names = tensors.iter().map(|(name, _)| *name);
+        names
+            .zip(outputs)
+            .map(|(name, tensor)| (name, tensor.download().unwrap()))
+            .collect()
     }
 
     /// The gradients in f64, those of inputs that the call has.

@@ -8,6 +8,7 @@ mod call;
 #[path = "../common/mod.rs"]
 mod common;
 mod properties;
+mod refusals;
 
 use subquad::{
     Gpu, Select,
@@ -154,12 +155,12 @@ fn random_gradients_match_the_reference(dtype: Dtype, decays: &[Decay], rounds: 
 
 #[test]
 fn gradients_match_the_reference_without_decay_or_one_per_head() {
-    random_gradients_match_the_reference(Dtype::F32, &ALL_DECAYS[..2], 3);
+    random_gradients_match_the_reference(Dtype::F32, &ALL_DECAYS[..2], 1);
 }
 
 #[test]
 fn gradients_match_the_reference_with_decay_per_token_or_channel() {
-    random_gradients_match_the_reference(Dtype::F32, &ALL_DECAYS[2..], 3);
+    random_gradients_match_the_reference(Dtype::F32, &ALL_DECAYS[2..], 1);
 }
 
 #[test]

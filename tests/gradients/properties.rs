@@ -1,12 +1,15 @@
 //! What gradients keep to, whatever the values are.
 
-use subquad::linear::{Decay, FeatureMap, Layout, Options, Shape, cpu};
+use subquad::{
+    gpu::Caps,
+    linear::{Decay, FeatureMap, Layout, Options, Shape, cpu},
+};
 
 use crate::{
     adjoint::{Adjoint, Named},
     call::{Call, ratio, wide},
     common::{ALL_DECAYS, Random, map},
-    rules, shape,
+    gpu, rules, shape,
 };
 
 /// The call of a rule with every state, gradient and, where the rule has room for one, a map with weights.
@@ -385,6 +388,40 @@ fn repeated_keys_and_betas_of_zero_have_exact_gradients() {
             let got = adjoint.check(&format!("beta {beta}"));
             let dbeta = find(&got, "beta");
             assert!(dbeta.iter().any(|x| x.abs() > 0.01), "beta {beta}");
+        }
+    }
+}
+
+/// Small bindings and slow devices cut every step; GPUs walk with other kernels.
+#[test]
+fn plans_for_other_devices_have_the_same_gradients() {
+    let here = gpu().caps();
+    let small = Caps {
+        binding_bytes: 96 << 10,
+        gflops: 1e-3,
+        ..here.clone()
+    };
+    let other = Caps {
+        loop_iterations: here.loop_iterations,
+        ..Caps::webgpu_floor()
+    };
+    let mut random = Random(43);
+    for (n, decay) in ALL_DECAYS.into_iter().enumerate() {
+        let rule = rules(decay)[n % 3];
+        let size = Shape {
+            heads: 6,
+            layout: [Layout::Bthd, Layout::Bhtd][n % 2],
+            ..shape(144)
+        };
+        let (size, bounds) = match n % 3 {
+            0 => (size, None),
+            _ => (Shape { batch: 1, ..size }, Some(vec![0, 66, 66, 70, 144])),
+        };
+        let adjoint = whole(rule, size, bounds, &mut random);
+        let reference = adjoint.reference();
+        for caps in [&small, &other] {
+            let misses = adjoint.misses(&adjoint.run_plan(caps), &reference);
+            assert!(misses.is_empty(), "{misses:?}: {}", adjoint.about());
         }
     }
 }

@@ -743,7 +743,7 @@ impl Adjoint<'_> {
         grad: Slot,
     ) -> Result<()> {
         let (caps, kv_heads) = (self.call.caps, self.kv_heads());
-        let mut table: Vec<u32> = Vec::new();
+        let mut table: Vec<adjoint::Chunk> = Vec::new();
         let mut base = 0;
         for (batch, tokens) in self.sequences() {
             let chunks = tokens.len().div_ceil(GRAIN as usize);
@@ -751,11 +751,11 @@ impl Adjoint<'_> {
                 let begin = tokens.start + chunk * GRAIN as usize;
                 let end = (begin + GRAIN as usize).min(tokens.end);
                 let row = [batch, begin, end, base, chunks + 1, chunk];
-                table.extend(row.map(|n| n as u32));
+                table.push(row.map(|n| n as u32));
             }
             base += chunks + 1;
         }
-        let chunks = table.len() / 6;
+        let chunks = table.len();
         let decay = self.call.options.decay;
         let per_head = decay == Decay::Head;
         let log_decay = self.call.slots.log_decay.ok_or_else(|| Error::Gpu {
@@ -783,18 +783,16 @@ impl Adjoint<'_> {
             value: self.value as u32,
             ..DecayGradientParams::default()
         };
-        let states = (base * kv_heads) as u64;
         adjoint::decay_gradient(
             b,
             caps,
             params,
             decay,
-            table,
-            states,
+            &table,
             self.band(self.heads()),
             [flow, s, d, log_decay, to],
             more,
-        )?;
+        );
         if per_head {
             adjoint::sum_rows(b, caps, chunks, kv_heads, [to, grad]);
         }
@@ -825,7 +823,7 @@ impl Adjoint<'_> {
             .flat_map(|(batch, tokens)| [*batch, tokens.start, tokens.end]);
         let table: Vec<u32> = table.map(|n| n as u32).collect();
         let params = InitialGradientParams {
-            sequences: sequences.len() as u32,
+            states: (sequences.len() * self.kv_heads()) as u32,
             tokens: self.shape().tokens as u32,
             head_first: u32::from(self.shape().layout == Layout::Bhtd),
             heads: self.kv_heads() as u32,
@@ -835,7 +833,7 @@ impl Adjoint<'_> {
             padded_key: self.key as u32,
             padded_value: self.value as u32,
             first_column: columns.start as u32,
-            groups: 0,
+            ..InitialGradientParams::default()
         };
         let rows = self.band(self.kv_heads()).rows;
         // Without tokens no decay is read, and one per token is empty.
