@@ -29,7 +29,11 @@ pub struct Bench {
 
 /// Every operator.
 pub fn ops() -> &'static [Op] {
-    &[crate::linear::cases::OP, crate::soft::cases::OP]
+    &[
+        crate::linear::cases::OP,
+        crate::soft::cases::OP,
+        crate::distill::cases::OP,
+    ]
 }
 
 /// An output of a problem and how far it may be from the reference.

@@ -11,6 +11,8 @@
 //! agree. [`forward`] streams over the keys and keeps three numbers a query; [`backward`] recomputes the products from them.
 //! Time is quadratic in the number of tokens, as the teacher is; memory is linear. [`cpu`] is the f64 reference of both.
 
+#[cfg(feature = "cli")]
+pub(crate) mod cases;
 pub mod cpu;
 pub mod plan;
 
