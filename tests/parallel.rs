@@ -1,5 +1,6 @@
 //! Sequences cut into segments: their states, put together, give the outputs and gradients of the uncut sequence.
 
+#[allow(dead_code, reason = "shared by several tests")]
 mod common;
 
 use std::ops::Range;

@@ -149,6 +149,7 @@ impl Adjoint {
                 fm_weight: weight,
                 fm_bias: bias,
                 cu_seqlens: call.bounds.as_deref(),
+                ..Upstream::default()
             },
             caps,
         )

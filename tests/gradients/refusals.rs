@@ -66,6 +66,7 @@ fn call(sizes: &Sizes) -> Result<()> {
         &Given {
             o: &o,
             final_state: last.as_ref(),
+            final_z: None,
         },
         Gradients {
             log_decay: dg.as_mut(),
