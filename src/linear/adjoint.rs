@@ -680,7 +680,9 @@ pub(super) fn state_copy(
     let size = u64::from(params.rows) * u64::from(params.columns);
     let stride = u64::from(params.stride);
     let widest = 4 * source.max(stride * ratio);
-    let most = (caps.binding_bytes.saturating_sub(512) / widest).max(1) * ratio;
+    let ms = 16.0 * (size * ratio) as f64 / (caps.gflops * 1e6);
+    let fit = caps.binding_bytes.saturating_sub(512) / widest;
+    let most = fit.min((STEP_MS / ms) as u64).max(1) * ratio;
     let states = u64::from(params.states);
     let aligned = |words: u64| 4 * words / 256 * 256;
     for n in (0..states).step_by(most as usize) {

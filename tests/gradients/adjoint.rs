@@ -162,7 +162,10 @@ impl Adjoint {
             "fm_weight",
             "fm_bias",
         ];
-        let others = names.into_iter().zip(given).filter(|(name, _)| *name != "");
+        let others = names
+            .into_iter()
+            .zip(given)
+            .filter(|(name, _)| !name.is_empty());
         let others: Vec<_> = others.filter_map(|(name, x)| Some((name, x?))).collect();
         let three = [("q", &call.q), ("k", &call.k), ("v", &call.v)];
         let tensors: Vec<_> = three.into_iter().chain(others).collect();

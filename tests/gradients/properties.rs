@@ -397,7 +397,7 @@ fn repeated_keys_and_betas_of_zero_have_exact_gradients() {
 fn plans_for_other_devices_have_the_same_gradients() {
     let here = gpu().caps();
     let small = Caps {
-        binding_bytes: 96 << 10,
+        binding_bytes: 192 << 10,
         gflops: 1e-3,
         ..here.clone()
     };
