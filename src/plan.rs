@@ -248,6 +248,31 @@ impl Builder {
         Slot::Table((self.tables.len() - 1) as u8)
     }
 
+    /// Adds a whole plan whose n-th input and output are these slots. Its label and its work are left to the caller.
+    ///
+    /// # Errors
+    /// `Gpu` when the plan names an input or output beyond them, which is a mistake of a planner.
+    pub fn append(&mut self, plan: Plan, inputs: &[Slot], outputs: &[Slot]) -> Result<()> {
+        let (scratch, tables) = (self.scratch.len() as u8, self.tables.len() as u8);
+        for mut step in plan.steps {
+            for bind in &mut step.bind {
+                let slot = match bind.slot {
+                    Slot::Input(n) => inputs.get(usize::from(n)).copied(),
+                    Slot::Output(n) => outputs.get(usize::from(n)).copied(),
+                    Slot::Scratch(n) => scratch.checked_add(n).map(Slot::Scratch),
+                    Slot::Table(n) => tables.checked_add(n).map(Slot::Table),
+                };
+                bind.slot = slot.ok_or_else(|| Error::Gpu {
+                    message: format!("{}: {:?} has no place in the whole", plan.label, bind.slot),
+                })?;
+            }
+            self.steps.push(step);
+        }
+        self.scratch.extend(plan.scratch);
+        self.tables.extend(plan.tables);
+        Ok(())
+    }
+
     /// The finished plan.
     pub fn plan(self, op: &'static str, label: String, work: Work) -> Plan {
         Plan {

@@ -1,8 +1,9 @@
 //! Every form of linear attention against the f64 recurrence, on the adapter at hand and with the tiles of others.
 
+use half::{bf16, f16};
 use subquad::{
     Gpu, Select,
-    gpu::{Caps, Dtype},
+    gpu::{Caps, Dtype, Tensor, View, ViewMut},
     linear::{Decay, FeatureMap, Form, Layout, Options, Shape, cpu, plan},
 };
 
@@ -52,6 +53,65 @@ impl Random {
             })
             .collect()
     }
+}
+
+/// A tensor of any storage type.
+enum Any {
+    F32(Tensor<f32>),
+    F16(Tensor<f16>),
+    Bf16(Tensor<bf16>),
+}
+
+impl Any {
+    fn upload(dtype: Dtype, x: &[f32]) -> Any {
+        let gpu = gpu();
+        match dtype {
+            Dtype::F16 => {
+                let x: Vec<f16> = x.iter().map(|x| f16::from_f32(*x)).collect();
+                Any::F16(gpu.upload(&x).unwrap())
+            }
+            Dtype::Bf16 => {
+                let x: Vec<bf16> = x.iter().map(|x| bf16::from_f32(*x)).collect();
+                Any::Bf16(gpu.upload(&x).unwrap())
+            }
+            _ => Any::F32(gpu.upload(x).unwrap()),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        match self {
+            Any::F32(x) => x.view(),
+            Any::F16(x) => x.view(),
+            Any::Bf16(x) => x.view(),
+        }
+    }
+
+    fn view_mut(&mut self) -> ViewMut<'_> {
+        match self {
+            Any::F32(x) => x.view_mut(),
+            Any::F16(x) => x.view_mut(),
+            Any::Bf16(x) => x.view_mut(),
+        }
+    }
+
+    fn download(&self) -> Vec<f32> {
+        match self {
+            Any::F32(x) => x.download().unwrap(),
+            Any::F16(x) => x.download().unwrap().iter().map(|x| x.to_f32()).collect(),
+            Any::Bf16(x) => x.download().unwrap().iter().map(|x| x.to_f32()).collect(),
+        }
+    }
+}
+
+/// What storing in a type leaves of numbers.
+fn rounded(dtype: Dtype, x: Vec<f32>) -> Vec<f32> {
+    x.into_iter()
+        .map(|x| match dtype {
+            Dtype::F16 => f16::from_f32(x).to_f32(),
+            Dtype::Bf16 => bf16::from_f32(x).to_f32(),
+            _ => x,
+        })
+        .collect()
 }
 
 struct Call {
@@ -105,9 +165,9 @@ impl Call {
             _ => Some(random.decays(per_token * shape.key)),
         };
         Call {
-            q: random.many(shape.query_len(), low, 1.0),
-            k: random.many(shape.key_len(), low * size, size),
-            v: random.many(shape.value_len(), -1.0, 1.0),
+            q: rounded(shape.dtype, random.many(shape.query_len(), low, 1.0)),
+            k: rounded(shape.dtype, random.many(shape.key_len(), low * size, size)),
+            v: rounded(shape.dtype, random.many(shape.value_len(), -1.0, 1.0)),
             g,
             beta: options.delta.then(|| random.many(per_token, 0.0, 1.8)),
             state: initial.then(|| {
@@ -168,16 +228,13 @@ impl Call {
             plan => plan.unwrap(),
         };
         let gpu = gpu();
-        let up = |x: &Vec<f32>| gpu.upload(x).unwrap();
-        let inputs = [
-            Some(&self.q),
-            Some(&self.k),
-            Some(&self.v),
-            self.g.as_ref(),
-            self.beta.as_ref(),
-            self.state.as_ref(),
-        ];
-        let inputs: Vec<_> = inputs.into_iter().flatten().map(up).collect();
+        let dtype = self.shape.dtype;
+        let mut inputs: Vec<Any> = [&self.q, &self.k, &self.v]
+            .into_iter()
+            .map(|x| Any::upload(dtype, x))
+            .collect();
+        let more = [&self.g, &self.beta, &self.state].into_iter().flatten();
+        inputs.extend(more.map(|x| Any::upload(Dtype::F32, x)));
         let sequences = self
             .cu_seqlens
             .as_ref()
@@ -187,13 +244,20 @@ impl Call {
         if self.options.normalize.is_some() {
             lengths.push(z);
         }
-        let mut outputs: Vec<_> = lengths.iter().map(|n| up(&vec![f32::NAN; *n])).collect();
+        let mut outputs: Vec<Any> = lengths
+            .iter()
+            .enumerate()
+            .map(|(n, len)| {
+                let dtype = if n == 0 { dtype } else { Dtype::F32 };
+                Any::upload(dtype, &vec![f32::NAN; *len])
+            })
+            .collect();
         let mut pass = gpu.pass("forms");
         let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
         let mut written: Vec<_> = outputs.iter_mut().map(|x| x.view_mut()).collect();
         pass.run(&plan, &views, &mut written).unwrap();
         pass.submit().unwrap();
-        let mut down = outputs.iter().map(|x| x.download().unwrap());
+        let mut down = outputs.iter().map(Any::download);
         let results = [
             down.next().unwrap(),
             down.next().unwrap(),
@@ -209,7 +273,12 @@ impl Call {
             loop_iterations: gpu().caps().loop_iterations,
             ..Caps::webgpu_floor()
         };
-        let bound = if self.options.delta { 1e-5 } else { 5e-6 };
+        let (o_bound, states_bound) = match self.shape.dtype {
+            Dtype::F16 => (1e-3, 1e-5),
+            Dtype::Bf16 => (4e-3, 1e-5),
+            _ if self.options.delta => (1e-5, 1e-5),
+            _ => (5e-6, 5e-6),
+        };
         let mut misses = Vec::new();
         for form in forms {
             for caps in [&floor, gpu().caps()] {
@@ -219,6 +288,7 @@ impl Call {
                 let expected = [&reference.o, &reference.final_state, &reference.final_z];
                 for ((name, x), y) in ["o", "state", "z"].into_iter().zip(&results).zip(expected) {
                     let ratio = ratio(x, y);
+                    let bound = if name == "o" { o_bound } else { states_bound };
                     if ratio.is_nan() || ratio > bound {
                         misses.push(format!(
                             "{name} {ratio:e} {label} on {}: {:?} {:?} {:?}",
@@ -257,6 +327,10 @@ const SOME: [usize; 2] = [1, 257];
 
 /// Random shapes for these options, in batches and packed.
 fn hold(seed: u64, options: Options, tokens: &[usize]) {
+    hold_stored(seed, options, tokens, Dtype::F32);
+}
+
+fn hold_stored(seed: u64, options: Options, tokens: &[usize], dtype: Dtype) {
     let mut random = Random(seed);
     let mut misses = Vec::new();
     for &tokens in tokens {
@@ -265,12 +339,12 @@ fn hold(seed: u64, options: Options, tokens: &[usize]) {
             let shape = Shape {
                 batch: 1 + random.below(2),
                 tokens,
-                heads: kv_heads * (1 + random.below(4)),
+                heads: kv_heads * random.of(&[1, 1, 4]),
                 kv_heads,
                 key: random.of(&[16, 33, 64, 100]),
                 value: random.of(&[16, 33, 64, 100]),
                 layout: random.of(&[Layout::Bthd, Layout::Bhtd]),
-                dtype: Dtype::F32,
+                dtype,
             };
             let lengths = [0, 1, tokens as u32, 0, 70];
             let lengths = packed.then_some(lengths.as_slice());
@@ -343,5 +417,14 @@ fn not_causal() {
             ..options(Decay::None)
         };
         hold(15, options, &SOME);
+    }
+}
+
+#[test]
+fn stored_in_16_bits() {
+    for (n, dtype) in [Dtype::F16, Dtype::Bf16].into_iter().enumerate() {
+        for decay in [Decay::Token, Decay::Channel] {
+            hold_stored(17 + n as u64, options(decay), &[130], dtype);
+        }
     }
 }

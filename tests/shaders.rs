@@ -16,7 +16,8 @@ use subquad::{
     distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     linear::{
-        Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, features as maps,
+        Channels, Conv2d, Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, conv2d,
+        features as maps,
         plan::{self, Fold, States},
     },
     plan::{Bind, Plan, Slot, Step, Work},
@@ -63,6 +64,7 @@ fn found() -> &'static [Found] {
                 plans.extend(feature_plans(&caps));
                 plans.extend(distill_plans(&caps));
                 plans.extend(option_plans(&caps));
+                plans.extend(conv2d_plans(&caps));
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
@@ -107,7 +109,7 @@ fn linear_plans(caps: &Caps) -> Vec<Plan> {
                         form: Form::Auto,
                         ..Options::plain()
                     };
-                    plans.push(plan::step(&shape, &options, caps).unwrap());
+                    plans.push(plan::step(&shape, &options, [None; 2], caps).unwrap());
                     for (initial, last) in [(false, false), (true, true)] {
                         let states = States {
                             initial,
@@ -255,6 +257,32 @@ fn option_plans(caps: &Caps) -> Vec<Plan> {
                 if causal {
                     let one = Shape { tokens: 1, ..shape };
                     plans.push(plan::step(&one, &options, [None; 2], caps).unwrap());
+                }
+            }
+        }
+    }
+    plans
+}
+
+/// Every way to share kernels, and their largest and smallest sizes.
+fn conv2d_plans(caps: &Caps) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for channels in [Channels::Each, Channels::OfHead, Channels::Heads] {
+        for (value, kernel) in [(8, [3, 3]), (7, [5, 5]), (64, [9, 9])] {
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                for add in [false, true] {
+                    let shape = Conv2d {
+                        batch: 1,
+                        grid: [4, 4],
+                        heads: 2,
+                        value,
+                        layout: Layout::Bthd,
+                        dtype,
+                        kernel,
+                        channels,
+                    };
+                    plans.push(conv2d::plan(&shape, add, add, caps).unwrap());
+                    plans.push(conv2d::plan_adjoint(&shape, add, add, caps).unwrap());
                 }
             }
         }
@@ -634,7 +662,7 @@ fn plans_record_on_every_preset() {
                             };
                             let mut plans =
                                 plan::variants(&shape, &options, states, &caps).unwrap();
-                            plans.push(plan::step(&shape, &options, &caps).unwrap());
+                            plans.push(plan::step(&shape, &options, [None; 2], &caps).unwrap());
                             record(&gpu, &plans).unwrap();
                         }
                     }

@@ -1,7 +1,7 @@
 //! Hedgehog distillation: learns feature maps so that linear attention mimics the softmax attention of the bundled layer.
 //!
 //! `cargo run --release --example distill [report.html]`: the Kullback-Leibler divergence between the two must fall by half.
-//! The loss and its gradient with respect to the features run on the device; the map itself, small, runs on the host.
+//! The loss, the maps and the gradients of both run on the device; the updates of the maps' weights, which are few, on the host.
 #[path = "../common/mod.rs"]
 mod common;
 mod map;
@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use common::{Adam, Progress};
 use half::f16;
-use map::Sizes;
+use map::{Map, Sizes};
 use safetensors::SafeTensors;
 use subquad::{
     Gpu, Select, Tensor,
@@ -22,7 +22,7 @@ use subquad::{
 
 const LAYER: &[u8] = include_bytes!("../data/attention_layer.safetensors");
 
-/// Tokens of the layer's 512 that are learnt from, and updates: about half a minute on two cores without a GPU.
+/// Tokens of the layer's 512 that are learnt from, and updates: about a quarter of a minute on two cores without a GPU.
 const TOKENS: usize = 256;
 const STEPS: usize = 60;
 const RATE: f32 = 0.03;
@@ -84,14 +84,12 @@ impl Layer {
     }
 }
 
-/// The teacher and everything a step touches, on the device.
+/// The teacher, the maps of queries and of keys, and everything a step touches, on the device.
 struct Teacher<'a> {
     gpu: &'a Gpu,
     shape: Shape,
     options: Options,
-    q: Tensor<f16>,
-    k: Tensor<f16>,
-    phi: [Tensor<f32>; 2],
+    maps: [Map; 2],
     grads: [Tensor<f32>; 2],
     loss: Tensor<f32>,
     entropy: Tensor<f32>,
@@ -106,9 +104,10 @@ impl<'a> Teacher<'a> {
             gpu,
             shape,
             options: layer.options(),
-            q: gpu.upload(&layer.q)?,
-            k: gpu.upload(&layer.k)?,
-            phi: [features()?, features()?],
+            maps: [
+                Map::new(gpu, layer.sizes, &layer.q)?,
+                Map::new(gpu, layer.sizes, &layer.k)?,
+            ],
             grads: [features()?, features()?],
             loss: gpu.zeros(shape.rows())?,
             entropy: gpu.zeros(shape.rows())?,
@@ -116,16 +115,17 @@ impl<'a> Teacher<'a> {
         })
     }
 
-    /// The divergence for each query, and the gradients of its mean.
-    fn judge(&mut self, phi: &[Vec<f32>; 2]) -> Result<(Vec<f64>, [Vec<f32>; 2]), Failure> {
-        for (tensor, phi) in self.phi.iter_mut().zip(phi) {
-            tensor.write(phi)?;
+    /// The divergence for each query, and the gradients of its mean with respect to the maps' parameters.
+    fn judge(&mut self, parameters: &[Vec<f32>; 2]) -> Result<(Vec<f64>, [Vec<f32>; 2]), Failure> {
+        for (map, parameters) in self.maps.iter_mut().zip(parameters) {
+            map.forward(self.gpu, parameters)?;
         }
+        let [map_q, map_k] = &self.maps;
         let inputs = Inputs {
-            q: &self.q,
-            k: &self.k,
-            phi_q: &self.phi[0],
-            phi_k: &self.phi[1],
+            q: &map_q.x,
+            k: &map_k.x,
+            phi_q: &map_q.phi,
+            phi_k: &map_k.phi,
         };
         let outputs = Outputs {
             loss: &mut self.loss,
@@ -149,13 +149,21 @@ impl<'a> Teacher<'a> {
             gradients,
         )?;
         pass.submit()?;
+        let [map_q, map_k] = &mut self.maps;
+        let gradients = [
+            map_q.adjoint(self.gpu, &self.grads[0])?,
+            map_k.adjoint(self.gpu, &self.grads[1])?,
+        ];
         let (loss, entropy) = (self.loss.download()?, self.entropy.download()?);
         let both = loss.iter().zip(&entropy);
         let divergence = both.map(|(loss, entropy)| f64::from(*loss) - f64::from(*entropy));
-        Ok((
-            divergence.collect(),
-            [self.grads[0].download()?, self.grads[1].download()?],
-        ))
+        Ok((divergence.collect(), gradients))
+    }
+
+    /// φ(q) and φ(k) as last computed.
+    fn features(&self) -> Result<[Vec<f32>; 2], Failure> {
+        let [q, k] = &self.maps;
+        Ok([q.phi.download()?, k.phi.download()?])
     }
 }
 
@@ -180,31 +188,24 @@ fn learn(gpu: &Gpu, steps: usize) -> Result<Findings, Failure> {
     let started = Instant::now();
     let layer = Layer::load()?;
     let sizes = layer.sizes;
-    let x = [&layer.q, &layer.k].map(|x| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
     let mut teacher = Teacher::new(gpu, &layer)?;
     // Queries and keys have maps of their own.
     let mut parameters = [sizes.identity(), sizes.identity()];
     let mut adams = [0, 1].map(|n: usize| Adam::new(parameters[n].len()));
     let progress = Progress::new(steps);
-    let features = |parameters: &[Vec<f32>; 2]| {
-        [0, 1].map(|n: usize| map::forward(sizes, &parameters[n], &x[n]))
-    };
     let by_head = |divergence: &[f64]| divergence.chunks(sizes.tokens).map(mean).collect();
 
-    let before = features(&parameters);
-    let (divergence, mut grads) = teacher.judge(&before)?;
+    let (divergence, mut gradients) = teacher.judge(&parameters)?;
+    let before = teacher.features()?;
     let mut heads = [by_head(&divergence), Vec::new()];
     let mut curve = vec![mean(&divergence)];
-    let mut phi = before.clone();
     for step in 1..=steps {
         let rate = RATE * (1.0 - 0.9 * (step - 1) as f32 / steps as f32);
         for n in 0..2 {
-            let gradient = map::adjoint(sizes, &x[n], &phi[n], &grads[n]);
-            adams[n].update(rate, &mut parameters[n], &gradient);
+            adams[n].update(rate, &mut parameters[n], &gradients[n]);
         }
-        phi = features(&parameters);
-        let (divergence, fresh) = teacher.judge(&phi)?;
-        grads = fresh;
+        let (divergence, fresh) = teacher.judge(&parameters)?;
+        gradients = fresh;
         curve.push(mean(&divergence));
         heads[1] = by_head(&divergence);
         progress.tell(step, format!("mean divergence {:.4}", mean(&divergence)));
@@ -215,7 +216,7 @@ fn learn(gpu: &Gpu, steps: usize) -> Result<Findings, Failure> {
         layer,
         curve,
         heads,
-        features: [before, phi],
+        features: [before, teacher.features()?],
         seconds: started.elapsed().as_secs_f64(),
     })
 }

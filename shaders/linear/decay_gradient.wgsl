@@ -1,16 +1,17 @@
 // Gradients of log decays. That of token t is the sum of all flows from sources before t to sinks at t or after, per channel:
 //
-//   F_end = exp(g_next) * rowsum(S * D)        flows across the end of a chunk, S the state there, D the gradient of the next
-//   F_{t-1} = F_t + flow_t        dg_t = F_{t-1}        t from the chunk's last token to its first
+//   F_first = exp(g_first) * rowsum(S * D)        flows across the start of a chunk, S the state there, D the gradient of the next
+//   F_{t+1} = F_t - flow_t        dg_t = F_t        t from the chunk's first token to its last
 //
-// Starting afresh at every chunk keeps the sums from cancelling. With a decay per token or head the channels are summed, with
-// one per head the tokens too (a partial sum per chunk). A workgroup owns one chunk of one state head.
+// Starting afresh at every chunk keeps the sums from cancelling, and every term of theirs is such a gradient: the state after a
+// token is no start, because what it just took from the token does not flow through any decay. With a decay per token or head
+// the channels are summed, with one per head the tokens too (a partial sum per chunk). A workgroup owns one chunk of one state head.
 //
 // 0 flow: array<vec4f>, flow[row * key_vecs + c], rows of query heads
 // 1 s: array<vec4f>, state number base * H + head * slots + slot of [value, key], H heads of states, `spread` copies of each
 // 2 d: array<vec4f>, likewise with the heads of queries        3 more: array<vec4f>, with the heads of states
 // 4 log_decay: array<f32>        5 dg: array<f32>
-// 6 table: array<u32>, 7 words a chunk: batch entry, first token, end, end of the sequence, base, slots, slot of its end
+// 6 table: array<u32>, 6 words a chunk: batch entry, first token, end, base, slots, slot of its start
 struct Params {
     first_chunk: u32,
     tokens: u32,
@@ -44,7 +45,6 @@ struct Chunk {
     batch: u32,
     begin: u32,
     end: u32,
-    last: u32,
     base: u32,
     slots: u32,
     slot: u32,
@@ -55,7 +55,7 @@ fn row_of(batch: u32, head: u32, heads: u32, t: u32) -> u32 {
 }
 
 fn log_decay_at(here: Chunk, head: u32, c: u32) -> f32 {
-    let row = row_of(here.batch, head, p.heads, here.end);
+    let row = row_of(here.batch, head, p.heads, here.begin);
     var at = head;
     if (PER == PER_TOKEN) {
         at = row;
@@ -66,7 +66,7 @@ fn log_decay_at(here: Chunk, head: u32, c: u32) -> f32 {
     return max(log_decay[at], -200.0);
 }
 
-// Flows across the end of the chunk, for four channels.
+// Flows across the start of the chunk, for four channels.
 fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
     let size = p.value * p.key_vecs;
     let s_at = p.s_offset + (here.base * p.heads * p.spread + head * p.spread * here.slots + here.slot) * size + c;
@@ -81,11 +81,8 @@ fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
         }
         sum = fma(from_at, to_all, sum);
     }
-    if (here.end < here.last) {
-        let g = vec4f(log_decay_at(here, head, 4u * c), log_decay_at(here, head, 4u * c + 1u), log_decay_at(here, head, 4u * c + 2u), log_decay_at(here, head, 4u * c + 3u));
-        sum *= exp(g);
-    }
-    return sum;
+    let g = vec4f(log_decay_at(here, head, 4u * c), log_decay_at(here, head, 4u * c + 1u), log_decay_at(here, head, 4u * c + 2u), log_decay_at(here, head, 4u * c + 3u));
+    return sum * exp(g);
 }
 
 fn flow_of(here: Chunk, head: u32, t: u32, c: u32) -> vec4f {
@@ -102,17 +99,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     if (index < p.groups) {
         let chunk = p.first_chunk + index / p.head_count;
         let head = p.first_head + index % p.head_count;
-        let at = 7u * chunk;
-        let here = Chunk(table[at], table[at + 1u], table[at + 2u], table[at + 3u], table[at + 4u], table[at + 5u], table[at + 6u]);
+        let at = 6u * chunk;
+        let here = Chunk(table[at], table[at + 1u], table[at + 2u], table[at + 3u], table[at + 4u], table[at + 5u]);
         if (PER == PER_CHANNEL) {
             for (var c = lane; c < p.key_vecs; c += 64u) {
                 var sum = crossing(here, head, c);
-                for (var t = here.end; t > here.begin; t--) {
-                    sum += flow_of(here, head, t - 1u, c);
-                    let out = row_of(here.batch, head, p.heads, t - 1u) * p.key + 4u * c;
+                for (var t = here.begin; t < here.end; t++) {
+                    let out = row_of(here.batch, head, p.heads, t) * p.key + 4u * c;
                     for (var i = 0u; i < min(4u, p.key - 4u * c); i++) {
                         dg[out + i] = sum[i];
                     }
+                    sum -= flow_of(here, head, t, c);
                 }
             }
         } else {
@@ -134,8 +131,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             for (var n = 0u; n < 64u; n++) {
                 total += across[n];
             }
-            for (var n = 64u; n > lane; n--) {
-                total += tokens[n - 1u];
+            for (var n = 0u; n < lane; n++) {
+                total -= tokens[n];
             }
             if (PER == PER_TOKEN) {
                 if (t < here.end) {

@@ -12,26 +12,18 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> y: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> product: array<f32>;
 
-var<workgroup> partial: array<f32, 64>;
-
-// Four rows of 16 lanes.
-@compute @workgroup_size(16, 4)
+@compute @workgroup_size(LANES, ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let index = group_index(group, grid);
     if (index < p.groups) {
-        let row = index * 4u + local.y;
+        let row = index * ROWS + local.y;
         let at = min(row, p.rows - 1u) * p.vecs;
         var sum = 0.0;
-        for (var c = local.x; c < p.vecs; c += 16u) {
+        for (var c = local.x; c < p.vecs; c += LANES) {
             sum += dot(x[at + c], y[at + c]);
         }
-        partial[local.y * 16u + local.x] = sum;
-        workgroupBarrier();
+        let all = row_sum(local, sum);
         if (local.x == 0u && row < p.rows) {
-            var all = 0.0;
-            for (var i = 0u; i < 16u; i++) {
-                all += partial[local.y * 16u + i];
-            }
             product[row] = all;
         }
     }

@@ -16,29 +16,21 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> grad: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> dn: array<vec4f>;
 
-var<workgroup> partial: array<f32, 64>;
-
-// Four rows of 16 lanes.
-@compute @workgroup_size(16, 4)
+@compute @workgroup_size(LANES, ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let index = group_index(group, grid);
     if (index < p.groups) {
-        let row = index * 4u + local.y;
+        let row = index * ROWS + local.y;
         let at = min(row, p.rows - 1u);
         let den = y[at * (p.vecs + 1u) + p.vecs].x + p.eps;
         let inverse = select(1.0 / den, 0.0, den == 0.0);
         var sum = 0.0;
-        for (var c = local.x; c < p.vecs; c += 16u) {
+        for (var c = local.x; c < p.vecs; c += LANES) {
             sum += dot(inverse * y[at * (p.vecs + 1u) + c], inverse * grad[at * p.vecs + c]);
         }
-        partial[local.y * 16u + local.x] = sum;
-        workgroupBarrier();
-        var all = 0.0;
-        for (var i = 0u; i < 16u; i++) {
-            all += partial[local.y * 16u + i];
-        }
+        let all = row_sum(local, sum);
         if (row < p.rows) {
-            for (var c = local.x; c <= p.vecs; c += 16u) {
+            for (var c = local.x; c <= p.vecs; c += LANES) {
                 let through = inverse * grad[at * p.vecs + min(c, p.vecs - 1u)];
                 dn[at * (p.vecs + 1u) + c] = select(vec4f(-all, 0.0, 0.0, 0.0), through, c < p.vecs);
             }

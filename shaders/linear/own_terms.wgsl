@@ -32,30 +32,21 @@ var<immediate> p: Params;
 @group(0) @binding(5) var<storage, read_write> dk: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> flow: array<vec4f>;
 
-var<workgroup> partial: array<f32, 64>;
-
-// Four rows of 16 lanes.
-@compute @workgroup_size(16, 4)
+@compute @workgroup_size(LANES, ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let index = group_index(group, grid);
     if (index < p.groups) {
-        let row = index * 4u + local.y;
+        let row = index * ROWS + local.y;
         let live = row < p.rows;
         let at = min(row, p.rows - 1u);
         let key_row = select(at / p.group, at / p.tokens / p.group * p.tokens + at % p.tokens, p.head_first == 1u);
         var sum = 0.0;
-        for (var c = local.x; c < p.value_vecs; c += 16u) {
+        for (var c = local.x; c < p.value_vecs; c += LANES) {
             sum += dot(dn[at * p.value_vecs + c], u[key_row * p.value_vecs + c]);
         }
-        partial[local.y * 16u + local.x] = sum;
-        workgroupBarrier();
-        var n = 0.0;
-        for (var i = 0u; i < 16u; i++) {
-            n += partial[local.y * 16u + i];
-        }
-        n *= p.scale;
+        let n = p.scale * row_sum(local, sum);
         if (live) {
-            for (var c = local.x; c < p.key_vecs; c += 16u) {
+            for (var c = local.x; c < p.key_vecs; c += LANES) {
                 let i = at * p.key_vecs + c;
                 let kc = k[key_row * p.key_vecs + c];
                 let qc = q[i];

@@ -48,6 +48,12 @@ fn walk(index: u32, local: vec3u) {
     let left = select(1u, p.value - column, live);
     let key_rows = rows_of(here.batch, head_of(here.head, p.k_heads), p.k_heads);
     let value_rows = rows_of(here.batch, head_of(here.head, p.v_heads), p.v_heads);
+    // Before the loops: software adapters divide slowly.
+    var reader_rows: array<Rows, GROUP>;
+    for (var n = 0u; n < GROUP; n++) {
+        let head = shared_head(here.head * GROUP + n, p.state_heads * GROUP, p.q_heads);
+        reader_rows[n] = rows_of(here.batch, head, p.q_heads);
+    }
     let decay_head = head_of(here.head, p.g_heads);
     let decay_rows = rows_of(here.batch, decay_head, p.g_heads);
     let rows = (p.key + 3u) / 4u;
@@ -58,7 +64,7 @@ fn walk(index: u32, local: vec3u) {
     if (!RESUMES && SOURCES && live) {
         // Each invocation writes the rows that it reads below.
         let slot = select(0u, select((here.begin - here.first) / CHUNK_TOKENS, (here.end - here.first + CHUNK_TOKENS - 1u) / CHUNK_TOKENS, REVERSE), KEEP);
-        for (var r = local.y; r < rows; r += ROW_GROUPS) {
+        for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
             for (var i = 4u * r; i < min(4u * r + 4u, p.key); i++) {
                 put_state(state_at + slot * size + i * p.value, left, vec4f());
             }
@@ -167,7 +173,7 @@ fn walk(index: u32, local: vec3u) {
                     keys[t * HELD + i] = 0.0;
                 }
             }
-            for (var r = local.y; r < rows; r += ROW_GROUPS) {
+            for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
                 var held: array<vec4f, HELD>;
                 var factor: array<vec4f, HELD>;
                 var win: array<vec4f, HELD>;
@@ -194,57 +200,64 @@ fn walk(index: u32, local: vec3u) {
                         }
                     }
                 }
-                let at = vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u);
-                let row_at = min(at, vec4u(p.key - 1u)) * p.value;
-                let s0 = load_state(from_at + row_at.x, left);
-                let s1 = load_state(from_at + row_at.y, left);
-                let s2 = load_state(from_at + row_at.z, left);
-                let s3 = load_state(from_at + row_at.w, left);
+                // Scores first: nothing of the state is held while they are made.
+                var readers: array<vec4f, GROUP * HELD>;
                 if (READS) {
                     for (var n = 0u; n < GROUP; n++) {
-                        let head = shared_head(here.head * GROUP + n, p.state_heads * GROUP, p.q_heads);
-                        let reader_rows = rows_of(here.batch, head, p.q_heads);
-                        var q_held: array<vec4f, HELD>;
+                        var x: array<vec4f, HELD>;
                         for (var i = 0u; i < HELD; i++) {
                             let t = token_of(anchor, min(held_token(lane, i), count - 1u));
-                            q_held[i] = reader_row(row_of(reader_rows, t), 4u * r, true);
+                            x[i] = reader_row(row_of(reader_rows[n], t), 4u * r, true);
+                            readers[n * HELD + i] = x[i] * win[i];
                         }
                         if (SOURCES) {
-                            score_rows(lane, q_held, held, factor, n * TOKENS * HELD, &scores);
+                            score_rows(lane, x, held, factor, n * TOKENS * HELD, &scores);
                         }
-                        if (DECAY == DECAY_ROWS) {
-                            for (var i = 0u; i < HELD; i++) {
-                                q_held[i] *= win[i];
-                            }
+                    }
+                }
+                var weighed = held;
+                if (DELTA) {
+                    score_rows(lane, held, held, factor, 0u, &keys);
+                    for (var i = 0u; i < HELD; i++) {
+                        weighed[i] *= win[i];
+                    }
+                } else if (SOURCES) {
+                    if (DECAY == DECAY_ROWS) {
+                        block = fade(total);
+                        weighed = tailed(lane, held, factor);
+                    }
+                    for (var i = 0u; i < HELD; i++) {
+                        weighed[i] *= tail[i];
+                    }
+                }
+                let at = min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
+                let s0 = load_state(from_at + at.x, left);
+                let s1 = load_state(from_at + at.y, left);
+                let s2 = load_state(from_at + at.z, left);
+                let s3 = load_state(from_at + at.w, left);
+                if (READS) {
+                    for (var n = 0u; n < GROUP; n++) {
+                        var x: array<vec4f, HELD>;
+                        for (var i = 0u; i < HELD; i++) {
+                            x[i] = readers[n * HELD + i];
                         }
                         for (var t = 0u; t < TOKENS; t++) {
-                            let x = of_token(q_held, t);
-                            out[n * TOKENS + t] = fma(vec4f(x.x), s0, fma(vec4f(x.y), s1, fma(vec4f(x.z), s2, fma(vec4f(x.w), s3, out[n * TOKENS + t]))));
+                            let row = of_token(x, t);
+                            out[n * TOKENS + t] = fma(vec4f(row.x), s0, fma(vec4f(row.y), s1, fma(vec4f(row.z), s2, fma(vec4f(row.w), s3, out[n * TOKENS + t]))));
                             if (NORMALIZE) {
-                                den[n * TOKENS + t] += dot(x, keys_sum[r]);
+                                den[n * TOKENS + t] += dot(row, keys_sum[r]);
                             }
                         }
                     }
                 }
                 if (DELTA) {
-                    score_rows(lane, held, held, factor, 0u, &keys);
-                    for (var i = 0u; i < HELD; i++) {
-                        held[i] *= win[i];
-                    }
                     for (var t = 0u; t < TOKENS; t++) {
-                        let x = of_token(held, t);
-                        missed[t] = fma(vec4f(x.x), s0, fma(vec4f(x.y), s1, fma(vec4f(x.z), s2, fma(vec4f(x.w), s3, missed[t]))));
+                        let row = of_token(weighed, t);
+                        missed[t] = fma(vec4f(row.x), s0, fma(vec4f(row.y), s1, fma(vec4f(row.z), s2, fma(vec4f(row.w), s3, missed[t]))));
                     }
                 }
                 if (SOURCES && !DELTA) {
-                    if (DECAY == DECAY_ROWS) {
-                        block = fade(total);
-                        held = tailed(lane, held, factor);
-                    }
-                    for (var i = 0u; i < HELD; i++) {
-                        held[i] *= tail[i];
-                    }
-                    add_rows(to_at, 4u * r, left, live, held, &added, block, s0, s1, s2, s3);
+                    add_rows(to_at, 4u * r, left, live, weighed, &added, block, s0, s1, s2, s3);
                 }
             }
 
@@ -267,7 +280,7 @@ fn walk(index: u32, local: vec3u) {
                     }
                     value[t] = number_of_token(betas, t) * e;
                 }
-                for (var r = local.y; r < rows; r += ROW_GROUPS) {
+                for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
                     var held: array<vec4f, HELD>;
                     var factor: array<vec4f, HELD>;
                     var total = vec4f();
@@ -445,7 +458,16 @@ fn fade_of_rows(block: Fade, n: u32) -> Fade {
 }
 
 fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32, live: bool, out: ptr<function, array<vec4f, READERS>>, den: ptr<function, array<f32, READERS>>) {
-    if (ROW_GROUPS > 1u) {
+    if (ROW_GROUPS == 1u) {
+        for (var n = 0u; n < GROUP; n++) {
+            let rows = rows_of(here.batch, here.head * GROUP + n, p.state_heads * GROUP);
+            for (var t = 0u; t < TOKENS; t++) {
+                if (live && t < count) {
+                    put_o(row_of(rows, token_of(anchor, t)), column, quotient((*out)[n * TOKENS + t], (*den)[n * TOKENS + t]));
+                }
+            }
+        }
+    } else {
         for (var t = 0u; t < READERS; t++) {
             partial[(t * ROW_GROUPS + local.y) * LANES + local.x] = (*out)[t];
             if (NORMALIZE && local.x == 0u) {
@@ -453,28 +475,21 @@ fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32,
             }
         }
         workgroupBarrier();
-    }
-    for (var i = 0u; i < (READERS + ROW_GROUPS - 1u) / ROW_GROUPS; i++) {
-        let t = i * ROW_GROUPS + local.y;
-        if (t < READERS && live && t % TOKENS < count) {
-            var sum = vec4f();
-            var below = 0.0;
-            if (ROW_GROUPS > 1u) {
+        for (var i = 0u; i < (READERS + ROW_GROUPS - 1u) / ROW_GROUPS; i++) {
+            let t = i * ROW_GROUPS + local.y;
+            if (t < READERS && live && t % TOKENS < count) {
+                var sum = vec4f();
+                var below = 0.0;
                 for (var n = 0u; n < ROW_GROUPS; n++) {
                     sum += partial[(t * ROW_GROUPS + n) * LANES + local.x];
                     if (NORMALIZE) {
                         below += partial_den[t * ROW_GROUPS + n];
                     }
                 }
-            } else {
-                sum = (*out)[i];
-                below = (*den)[i];
+                let rows = rows_of(here.batch, here.head * GROUP + t / TOKENS, p.state_heads * GROUP);
+                put_o(row_of(rows, token_of(anchor, t % TOKENS)), column, quotient(sum, below));
             }
-            let rows = rows_of(here.batch, here.head * GROUP + t / TOKENS, p.state_heads * GROUP);
-            put_o(row_of(rows, token_of(anchor, t % TOKENS)), column, quotient(sum, below));
         }
-    }
-    if (ROW_GROUPS > 1u) {
         workgroupBarrier();
     }
 }

@@ -18,3 +18,8 @@ fn of_token(x: array<vec4f, HELD>, t: u32) -> vec4f {
 fn number_of_token(x: array<f32, HELD>, t: u32) -> f32 {
     return x[t];
 }
+
+// The first row of a set of lanes.
+fn first_row(row_group: u32) -> u32 {
+    return row_group;
+}

@@ -19,3 +19,8 @@ fn of_token(x: array<vec4f, HELD>, t: u32) -> vec4f {
 fn number_of_token(x: array<f32, HELD>, t: u32) -> f32 {
     return subgroupShuffle(x[t / LANES], t % LANES);
 }
+
+// One set of lanes has all rows: a loop that all lanes run alike.
+fn first_row(row_group: u32) -> u32 {
+    return 0u;
+}

@@ -7,7 +7,7 @@ use bytemuck::{Pod, bytes_of};
 use super::{Decay, Layout, window::STEP_MS};
 use crate::{
     Error, Result,
-    gpu::{Caps, Field, Kernel, Needs, Part, Spec, params, part},
+    gpu::{Caps, Class, Field, Kernel, Needs, Part, Spec, params, part},
     plan::{Bind, Builder, Slot, Step},
 };
 
@@ -142,6 +142,14 @@ params! {
     }
 }
 
+/// Lanes that share a row: a software adapter's barriers cost more than its loads.
+fn lanes(caps: &Caps) -> u32 {
+    match caps.class {
+        Class::Cpu => 1,
+        _ => 16,
+    }
+}
+
 fn kernel(
     name: &'static str,
     parts: impl IntoIterator<Item = Part>,
@@ -243,10 +251,10 @@ pub(super) fn own_terms(
     RowStep {
         kernel: kernel(
             "linear/own_terms",
-            [part!("linear/own_terms.wgsl")],
-            Spec::default(),
+            [part!("linear/own_terms.wgsl"), part!("linear/row_sum.wgsl")],
+            Spec::default().with("LANES", lanes(caps)),
             OwnTermsParams::FIELDS,
-            [16, 4, 1],
+            [lanes(caps), 64 / lanes(caps), 1],
             256,
         ),
         band,
@@ -260,7 +268,7 @@ pub(super) fn own_terms(
             (flow, key, Per::Row, true),
         ],
         flops: (key + value) as f64 * 4.0 + 64.0,
-        groups: &|rows| rows.div_ceil(4),
+        groups: &|rows| rows.div_ceil((64 / lanes(caps)).into()),
     }
     .push(b, caps, |rows, groups| OwnTermsParams {
         rows: rows as u32,
@@ -394,10 +402,10 @@ pub(super) fn dot(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [x, y, to
     let row = 16 * u64::from(vecs);
     let dot = kernel(
         "linear/dot_rows",
-        [part!("linear/dot_rows.wgsl")],
-        Spec::default(),
+        [part!("linear/dot_rows.wgsl"), part!("linear/row_sum.wgsl")],
+        Spec::default().with("LANES", lanes(caps)),
         RowsParams::FIELDS,
-        [16, 4, 1],
+        [lanes(caps), 64 / lanes(caps), 1],
         256,
     );
     let tensors = [
@@ -405,7 +413,9 @@ pub(super) fn dot(b: &mut Builder, caps: &Caps, band: Band, vecs: u32, [x, y, to
         (y, row, Per::Row, false),
         (to, 4, Per::Row, true),
     ];
-    rows(b, caps, band, dot, &tensors, vecs, &|rows| rows.div_ceil(4));
+    rows(b, caps, band, dot, &tensors, vecs, &|rows| {
+        rows.div_ceil((64 / lanes(caps)).into())
+    });
 }
 
 pub(super) fn normalize(
@@ -420,10 +430,13 @@ pub(super) fn normalize(
     RowStep {
         kernel: kernel(
             "linear/normalize_adjoint",
-            [part!("linear/normalize_adjoint.wgsl")],
-            Spec::default(),
+            [
+                part!("linear/normalize_adjoint.wgsl"),
+                part!("linear/row_sum.wgsl"),
+            ],
+            Spec::default().with("LANES", lanes(caps)),
             NormalizeParams::FIELDS,
-            [16, 4, 1],
+            [lanes(caps), 64 / lanes(caps), 1],
             256,
         ),
         band: Band { group: 1, ..band },
@@ -433,7 +446,7 @@ pub(super) fn normalize(
             (to, row + 16, Per::Row, true),
         ],
         flops: 3.0 * row as f64 + 64.0,
-        groups: &|rows| rows.div_ceil(4),
+        groups: &|rows| rows.div_ceil((64 / lanes(caps)).into()),
     }
     .push(b, caps, |rows, groups| NormalizeParams {
         rows: rows as u32,
@@ -485,7 +498,7 @@ pub(super) fn decay_gradient(
         Decay::Token => key_rows,
         _ => params.heads.into(),
     };
-    let chunks = (table.len() / 7) as u64;
+    let chunks = (table.len() / 6) as u64;
     let words = table.len() as u64;
     let written = if per == 0 {
         chunks * u64::from(params.heads)

@@ -445,10 +445,12 @@ impl Problem for LinearAttention {
             },
         ];
         if self.options.normalize.is_some() {
+            let mut shape = self.state_shape();
+            shape.pop();
             outputs.push(Output {
                 name: "final_z",
                 dtype: Dtype::F32,
-                shape: self.state_shape()[..3].to_vec(),
+                shape,
                 ratio: state_ratio,
                 per_magnitude: 0.0,
                 per_value: 0.0,
@@ -471,7 +473,6 @@ impl Problem for LinearAttention {
             fm_weight: self.fm_weight.as_ref().map(Array::elements),
             fm_bias: self.fm_bias.as_ref().map(Array::elements),
             cu_seqlens: self.cu_seqlens.as_deref(),
-            ..States::default()
         };
         match (self.step, all) {
             (true, _) => plan::step(

@@ -196,8 +196,9 @@ pub(super) fn length(op: &'static str, what: &str, len: usize, expected: usize) 
 ///
 /// Cost: about `T H (4KV + 2C(K + V))` operations for chunks of C = 64 tokens, half as much again for the delta rule.
 /// Temporaries are those of the plan ([`Plan::scratch_bytes`]): at most one state in the fused and recurrent forms, one state per
-/// segment in the three-pass form, and an f32 copy of o where it is 16 bits wide and K or V is not a multiple of 4. Long calls
-/// become several dispatches.
+/// segment in the three-pass form, up to 256 bytes a token and key head for the delta rule in chunks (a quarter of
+/// [`Caps::scratch_bytes`](crate::gpu::Caps::scratch_bytes) at most, unless packed), and an f32 copy of o where it is 16 bits
+/// wide and K or V is not a multiple of 4. Long calls become several dispatches.
 ///
 /// Accuracy: root-mean-square error to the f64 recurrence, relative, <= 5e-6 (f32; 1e-5 with the delta rule), 1e-3 (f16), 4e-3
 /// (bf16), 1e-5 for states. Deterministic: two runs are bit-equal.

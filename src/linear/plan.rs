@@ -13,6 +13,7 @@ use super::{
     Decay, FeatureMap, FeatureShape, Form, Options, Shape,
     features::{self, steps},
     kernels::{self, Access, Fading, PackOutputParams, Rule, Start},
+    rows,
     shape::sequences,
     walk::{Packed, Rows, Walk, copy, fill},
     window::{ALIGN, Field, STEP_MS},
@@ -250,7 +251,7 @@ impl<'a> Call<'a> {
         let (dtype, stride) = to;
         let slot_bytes = (shape.rows() * stride) as u64 * dtype.bytes();
         let y = builder.add_scratch(slot_bytes.next_multiple_of(4));
-        let rows = steps::Rows {
+        let rows = rows::Rows {
             slot: y,
             dtype,
             stride,

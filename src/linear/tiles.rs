@@ -237,7 +237,7 @@ impl RecurrentTile {
     }
 
     /// Loop iterations of an invocation per block of tokens, were nothing unrolled.
-    pub(super) fn iterations(&self, key: usize, group: u32, delta: bool) -> u32 {
+    pub(super) fn iterations(&self, key: usize, group: u32, delta: bool, by_rows: bool) -> u32 {
         let tokens = self.tokens;
         let held = if self.subgroup {
             tokens.div_ceil(self.lanes)
@@ -248,9 +248,13 @@ impl RecurrentTile {
         let rows = (key as u32).div_ceil(4).div_ceil(self.row_groups);
         let scored = tokens * (1 + held);
         let passes = if delta { 2 } else { 1 };
+        // With a decay per row its factors go round as well.
+        let factors = if by_rows { 2 * scored + tokens } else { 0 };
+        let deltas = if delta { scored + tokens } else { 0 };
         let per_row = 1
-            + passes * (2 * held + 3 * scored + 2 * tokens + 16)
-            + group * (1 + 2 * held + 2 * scored + tokens);
+            + passes * (3 * held + tokens + 4 + factors)
+            + deltas
+            + group * (1 + 2 * held + scored + tokens);
         let per_block = 4
             + 4 * held
             + 6 * tokens

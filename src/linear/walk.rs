@@ -187,7 +187,12 @@ impl Walk<'_> {
         let (iterations, tokens) = match tile {
             Tile::Chunk(tile) => (tile.iterations(self.group(), self.delta()), tile.chunk),
             Tile::Recurrent(tile) => (
-                tile.iterations(self.key, self.group(), self.delta()),
+                tile.iterations(
+                    self.key,
+                    self.group(),
+                    self.delta(),
+                    self.fading == Fading::Rows,
+                ),
                 tile.tokens,
             ),
         };

@@ -66,12 +66,13 @@ impl Call {
             last: self.last,
             last_z: self.last_z,
             cu_seqlens: self.bounds.as_deref(),
+            ..States::default()
         }
     }
 
     pub fn plan(&self, caps: &Caps) -> subquad::Result<Plan> {
         if self.step {
-            plan::step(&self.shape, &self.options, caps)
+            plan::step(&self.shape, &self.options, [None; 2], caps)
         } else {
             plan::forward(&self.shape, &self.options, self.states(), caps)
         }
@@ -273,7 +274,7 @@ pub fn calls(most: usize) -> impl Strategy<Value = Call> {
         let heads = kv_heads * if fits { group } else { 1 };
         let tokens = tokens.min(most / (batch * heads).max(1));
         let bounds = cuts.map(|cuts| {
-            let cut = |at: u32| (u64::from(at) * tokens as u64 >> 16) as u32;
+            let cut = |at: u32| ((u64::from(at) * tokens as u64) >> 16) as u32;
             let mut bounds: Vec<u32> = cuts.into_iter().map(cut).collect();
             bounds.extend([0, tokens as u32]);
             bounds.sort_unstable();

@@ -1,6 +1,7 @@
 //! Plans on invented devices, held against their shapes without a GPU.
 
 mod calls;
+mod gradients;
 mod model;
 
 use std::{collections::HashSet, sync::Arc};
@@ -475,7 +476,10 @@ fn impossible_arguments_are_refused() {
                 result.map(|plan| plan.label)
             );
             if options.form == plain.form {
-                assert!(plan::step(&shape, &options, &caps).is_err(), "{shape:?}");
+                assert!(
+                    plan::step(&shape, &options, [None; 2], &caps).is_err(),
+                    "{shape:?}"
+                );
             }
         }
     }
@@ -614,7 +618,12 @@ fn kernels_of_decoding_do_not_depend_on_batch_or_heads() {
         let mut kernels: HashSet<Arc<Kernel>> = HashSet::new();
         for batch in [1, 2, 7, 64, 500] {
             for heads in [1, 8, 33] {
-                let plan = plan::step(&shape(batch, 1, heads, 128), &Options::lightning(), &caps);
+                let plan = plan::step(
+                    &shape(batch, 1, heads, 128),
+                    &Options::lightning(),
+                    [None; 2],
+                    &caps,
+                );
                 kernels.extend(plan.unwrap().steps.into_iter().map(|step| step.kernel));
             }
         }

@@ -32,6 +32,8 @@ pub struct Call {
     pub state: Vec<f32>,
     /// The initial sum of keys, with the normaliser: zero, as the reference has no other.
     pub z: Vec<f32>,
+    /// The feature map's weights and bias.
+    pub weights: [Vec<f32>; 2],
     pub bounds: Option<Vec<u32>>,
 }
 
@@ -70,11 +72,7 @@ impl Call {
         bounds: Option<Vec<u32>>,
         random: &mut Random,
     ) -> Call {
-        let round = |x: f64| match shape.dtype {
-            Dtype::F16 => f16::from_f64(x).to_f32(),
-            Dtype::Bf16 => bf16::from_f64(x).to_f32(),
-            _ => x as f32,
-        };
+        let round = |x: f64| rounded(shape.dtype, x);
         let mut values = |len: usize, positive: bool, factor: f64| -> Vec<f32> {
             let values = random.values(len, positive);
             values.into_iter().map(|x| round(factor * x)).collect()
@@ -90,7 +88,8 @@ impl Call {
         let sequences = bounds
             .as_ref()
             .map_or(shape.batch, |bounds| bounds.len() - 1);
-        let sums = sequences * shape.kv_heads * shape.key;
+        let features = options.feature_width(&shape);
+        let sums = sequences * shape.kv_heads * features;
         let mut wide = |len: usize, positive: bool, factor: f64| -> Vec<f32> {
             let values = random.values(len, positive);
             values.into_iter().map(|x| (factor * x) as f32).collect()
@@ -99,8 +98,9 @@ impl Call {
             Decay::None => 0,
             Decay::Head => shape.kv_heads,
             Decay::Token => per_token,
-            _ => per_token * shape.key,
+            _ => per_token * features,
         };
+        let each = options.feature_map.weight_len(shape.key);
         Call {
             q,
             k,
@@ -109,6 +109,10 @@ impl Call {
             beta: wide(if options.delta { per_token } else { 0 }, true, 1.0),
             state: wide(sums * shape.value, false, 1.0),
             z: vec![0.0; if normalized { sums } else { 0 }],
+            weights: each.map_or_else(Default::default, |each| {
+                let root = (shape.key as f64).powf(-0.5);
+                [wide(each, false, root), wide(shape.key, false, 0.3)]
+            }),
             shape,
             options,
             bounds,
@@ -148,12 +152,14 @@ impl Call {
         let gpu = gpu();
         let narrow = |values: &[f32]| -> Vec<T> { values.iter().map(|x| narrow(*x)).collect() };
         let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| gpu.upload(&narrow(x)).unwrap());
-        let [g, beta, mut state, mut z] = self
+        let [g, beta, mut state, mut z, weight, bias] = self
             .given()
             .map(|values| values.map(|values| gpu.upload(values).unwrap()));
         let inputs = Inputs {
             log_decay: g.as_ref(),
             beta: beta.as_ref(),
+            fm_weight: weight.as_ref(),
+            fm_bias: bias.as_ref(),
             ..Inputs::new(&q, &k, &v)
         };
         let nan = narrow(&vec![f32::NAN; self.shape.output_len()]);
@@ -170,9 +176,10 @@ impl Call {
             let z = z.map_or(Vec::new(), |z| z.download().unwrap());
             return down(o.download().unwrap(), own.download().unwrap(), z);
         }
-        let states = self.states() * self.shape.key * self.shape.value;
-        let mut last = gpu.upload(&vec![f32::NAN; states]).unwrap();
-        let sums = self.states() * self.shape.key;
+        let sums = self.states() * self.features();
+        let mut last = gpu
+            .upload(&vec![f32::NAN; sums * self.shape.value])
+            .unwrap();
         let mut last_z = gpu.upload(&vec![f32::NAN; sums]).unwrap();
         let normalized = self.options.normalize.is_some();
         forward(
@@ -200,14 +207,22 @@ impl Call {
         down(o.download().unwrap(), last.download().unwrap(), z)
     }
 
-    /// Decays, beta, initial state and initial z, where the call has them; they may be empty for lack of tokens.
-    fn given(&self) -> [Option<&Vec<f32>>; 4] {
-        let state = |values| Some(values).filter(|values: &&Vec<f32>| !values.is_empty());
+    /// Width of queries and keys after the feature map.
+    pub fn features(&self) -> usize {
+        self.options.feature_width(&self.shape)
+    }
+
+    /// Decays, beta, initial state, initial z, weights and bias, where the call has them; they may be empty for lack of tokens.
+    pub fn given(&self) -> [Option<&Vec<f32>>; 6] {
+        let any = |values| Some(values).filter(|values: &&Vec<f32>| !values.is_empty());
+        let [weight, bias] = &self.weights;
         [
             (self.options.decay != Decay::None).then_some(&self.g),
             self.options.delta.then_some(&self.beta),
-            state(&self.state),
-            state(&self.z),
+            any(&self.state),
+            any(&self.z),
+            any(weight),
+            any(bias),
         ]
     }
 
@@ -219,8 +234,9 @@ impl Call {
             initial_z: !self.z.is_empty(),
             last: true,
             last_z: normalized,
+            fm_weight: self.given()[4].map(Vec::len),
+            fm_bias: self.given()[5].map(Vec::len),
             cu_seqlens: self.bounds.as_deref(),
-            ..States::default()
         };
         plan::forward(&self.shape, &self.options, states, caps).unwrap()
     }
@@ -233,7 +249,7 @@ impl Call {
             .chain(self.given().into_iter().flatten())
             .map(|values| gpu.upload(values).unwrap())
             .collect();
-        let sums = self.states() * self.shape.key;
+        let sums = self.states() * self.features();
         let sizes = [
             self.shape.output_len(),
             sums * self.shape.value,
@@ -255,20 +271,22 @@ impl Call {
     }
 
     pub fn reference(&self) -> cpu::Outputs {
-        let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|x| f64::from(*x)).collect() };
-        let [g, beta, state, _] = self.given().map(|values| values.map(|values| wide(values)));
-        cpu::forward(
-            &self.shape,
-            &self.options,
-            &cpu::Inputs {
-                log_decay: g.as_deref(),
-                beta: beta.as_deref(),
-                initial_state: state.as_deref(),
-                cu_seqlens: self.bounds.as_deref(),
-                ..cpu::Inputs::new(&wide(&self.q), &wide(&self.k), &wide(&self.v))
-            },
-        )
-        .unwrap()
+        self.in_f64(|inputs| cpu::forward(&self.shape, &self.options, inputs).unwrap())
+    }
+
+    /// What a function makes of the inputs in f64; the sum of keys that the reference starts from is zero.
+    pub fn in_f64<T>(&self, then: impl FnOnce(&cpu::Inputs<'_>) -> T) -> T {
+        let given = self.given().map(|values| values.map(|values| wide(values)));
+        let [g, beta, state, _, weight, bias] = &given;
+        then(&cpu::Inputs {
+            log_decay: g.as_deref(),
+            beta: beta.as_deref(),
+            initial_state: state.as_deref(),
+            fm_weight: weight.as_deref(),
+            fm_bias: bias.as_deref(),
+            cu_seqlens: self.bounds.as_deref(),
+            ..cpu::Inputs::new(&wide(&self.q), &wide(&self.k), &wide(&self.v))
+        })
     }
 
     /// The largest relative error over its bound, of o, state and z.
@@ -297,7 +315,7 @@ impl Call {
         };
         let g = match self.options.decay {
             Decay::Token => rows(&self.g, false, 1),
-            Decay::Channel => rows(&self.g, false, shape.key),
+            Decay::Channel => rows(&self.g, false, self.features()),
             _ => self.g.clone(),
         };
         let beta = match self.beta.as_slice() {
@@ -340,6 +358,19 @@ impl Call {
         let source = |[b, t, h]: [usize; 3]| [b, t + tokens.start, h];
         map(o, &self.shape, &shape, true, shape.value, source)
     }
+}
+
+/// A number as a type stores it.
+pub fn rounded(dtype: Dtype, x: f64) -> f32 {
+    match dtype {
+        Dtype::F16 => f16::from_f64(x).to_f32(),
+        Dtype::Bf16 => bf16::from_f64(x).to_f32(),
+        _ => x as f32,
+    }
+}
+
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|x| f64::from(*x)).collect()
 }
 
 /// Root-mean-square error over the root mean square.

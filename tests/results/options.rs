@@ -1,5 +1,7 @@
 //! Identities of the operator that hold for every combination of its options.
 
+use std::iter::once;
+
 use subquad::{
     gpu::{Caps, Dtype},
     linear::{Decay, FeatureMap, Layout, Options, Shape},
@@ -260,7 +262,7 @@ fn steps_are_the_whole_sequence(call: &Call) {
     // One by one after a prefill, and a few at once in the end.
     let mut out = call.cut(0..60, call.state.clone(), call.z.clone()).run();
     let mut parts = vec![out.o.clone()];
-    for part in (60..72).map(|t| t..t + 1).chain([72..77]) {
+    for part in (60..72).map(|t| t..t + 1).chain(once(72..77)) {
         out = call.cut(part, out.state, out.z).step();
         parts.push(out.o.clone());
     }

@@ -16,15 +16,19 @@
 #![allow(clippy::indexing_slicing, reason = "lengths are checked on entry")]
 
 mod backward;
+mod conv2d;
 mod features;
 mod forward;
+mod lit;
 mod parallel;
 
 use std::{borrow::Cow, ops::Range};
 
 pub use backward::{Gradients, backward, backward_with_z};
+pub use conv2d::{Conv2dGradients, depthwise_conv2d, depthwise_conv2d_adjoint};
 pub use features::{FeatureGradients, features, features_adjoint};
 pub use forward::{Outputs, forward};
+pub use lit::{LitGradients, lit, lit_backward};
 pub use parallel::{
     Carry, LocalState, local_adjoint, local_state, merge, merge_adjoint, merge_start,
 };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::FeatureMap;
 use crate::{
-    gpu::{Dtype, Kernel, Part, Spec, params, part},
-    linear::kernels::Access,
+    gpu::{Kernel, Part, Spec, params, part},
+    linear::rows::Io,
 };
 
 params! {
@@ -109,93 +109,6 @@ params! {
         x_offset: u32,
         dy_offset: u32,
         dx_offset: u32,
-    }
-}
-
-params! {
-    /// Parameters of `sum_parts`.
-    SumPartsParams {
-        sets: u32,
-        parts: u32,
-        block: u32,
-        first: u32,
-        count: u32,
-        accumulate: u32,
-    }
-}
-
-/// How a kernel reads x and writes its result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Io {
-    /// Storage type of what is written, and of x unless that is wide.
-    pub dtype: Dtype,
-    /// Whether shaders have that type natively.
-    pub native: bool,
-    /// Whether rows of x are whole vectors.
-    pub vectors: bool,
-    /// Whether x is f32 whatever the storage type.
-    pub wide: bool,
-    pub put: Put,
-}
-
-/// How a kernel writes rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Put {
-    /// Whole vectors of f32, padding included.
-    Wide,
-    /// Whole vectors of the storage type.
-    Typed,
-    /// Elements, as f32.
-    Single,
-}
-
-impl Put {
-    fn part(self) -> Part {
-        match self {
-            Put::Wide => part!("linear/put_wide.wgsl"),
-            Put::Typed => part!("linear/put_typed.wgsl"),
-            Put::Single => part!("linear/put_single.wgsl"),
-        }
-    }
-}
-
-impl Io {
-    fn access(self) -> Access {
-        // Where nothing is read or written in the storage type, one variant serves all.
-        let untyped = self.wide && self.put != Put::Typed;
-        Access {
-            dtype: if untyped { Dtype::F32 } else { self.dtype },
-            native: self.native,
-            vectors: self.vectors,
-        }
-    }
-
-    fn kernel(
-        self,
-        name: &'static str,
-        parts: impl IntoIterator<Item = Part>,
-        put: Option<Put>,
-    ) -> Kernel {
-        let x = if self.wide {
-            part!("linear/x_wide.wgsl")
-        } else {
-            part!("linear/x_stored.wgsl")
-        };
-        let access = self.access();
-        Kernel {
-            name,
-            parts: parts
-                .into_iter()
-                .chain([x, part!("common/grid.wgsl")])
-                .chain(access.parts())
-                .chain(put.map(Put::part))
-                .collect(),
-            spec: Spec::default(),
-            needs: access.needs(),
-            params: &[],
-            workgroup: [64, 1, 1],
-            workgroup_bytes: 0,
-        }
     }
 }
 
@@ -451,17 +364,5 @@ pub(super) fn outer_sums(io: Io) -> Arc<Kernel> {
         workgroup: [256, 1, 1],
         workgroup_bytes: 16 << 10,
         ..io.kernel("linear/outer_sums", parts, None)
-    })
-}
-
-pub(super) fn sum_parts() -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name: "linear/sum_parts",
-        parts: vec![part!("linear/sum_parts.wgsl"), part!("common/grid.wgsl")],
-        spec: Spec::default(),
-        needs: Default::default(),
-        params: SumPartsParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
     })
 }

@@ -18,6 +18,7 @@ use crate::{
         },
         features::steps,
         kernels::{Access, Rule, Start},
+        rows,
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
     },
@@ -122,7 +123,7 @@ pub fn backward(
         accumulate: false,
     };
     let adjoint = Adjoint {
-        group: shape.heads / shape.kv_heads.max(1),
+        group: (shape.heads / shape.kv_heads.max(1)).max(1),
         key: options.feature_width(shape).next_multiple_of(4),
         value: shape.value.next_multiple_of(4) + if options.normalize.is_some() { 4 } else { 0 },
         grad_o,
@@ -679,7 +680,7 @@ impl Adjoint<'_> {
             stride: map.width(shape.key).next_multiple_of(4),
             group: heads / shape.heads.max(1),
         };
-        let dx = steps::Rows {
+        let dx = rows::Rows {
             slot,
             dtype,
             stride,
@@ -749,12 +750,12 @@ impl Adjoint<'_> {
             for chunk in 0..chunks {
                 let begin = tokens.start + chunk * GRAIN as usize;
                 let end = (begin + GRAIN as usize).min(tokens.end);
-                let row = [batch, begin, end, tokens.end, base, chunks + 1, chunk + 1];
+                let row = [batch, begin, end, base, chunks + 1, chunk];
                 table.extend(row.map(|n| n as u32));
             }
             base += chunks + 1;
         }
-        let chunks = table.len() / 7;
+        let chunks = table.len() / 6;
         let decay = self.call.options.decay;
         let per_head = decay == Decay::Head;
         let log_decay = self.call.slots.log_decay.ok_or_else(|| Error::Gpu {
@@ -765,7 +766,7 @@ impl Adjoint<'_> {
         } else {
             grad
         };
-        if chunks == 0 {
+        if chunks * kv_heads == 0 {
             let words = if per_head { kv_heads } else { 0 };
             walk::fill(b, caps, grad, words as u64);
             return Ok(());
@@ -836,13 +837,11 @@ impl Adjoint<'_> {
             first_column: columns.start as u32,
             groups: 0,
         };
-        let log_decay = self
-            .call
-            .slots
-            .log_decay
-            .filter(|_| self.shape().tokens > 0)
-            .map(|slot| (slot, self.call.options.decay));
         let rows = self.band(self.kv_heads()).rows;
+        // Without tokens no decay is read, and one per token is empty.
+        let decay = self.call.options.decay;
+        let log_decay = self.call.slots.log_decay.filter(|_| rows > 0);
+        let log_decay = log_decay.map(|slot| (slot, decay));
         adjoint::initial_gradient(
             b,
             self.call.caps,

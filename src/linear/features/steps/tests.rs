@@ -3,7 +3,12 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::{Gpu, Select, Tensor, gpu::Elem, linear::cpu, plan::Plan};
+use crate::{
+    Gpu, Select, Tensor,
+    gpu::Elem,
+    linear::{Layout, cpu},
+    plan::Plan,
+};
 
 fn gpu() -> &'static Gpu {
     thread_local! {
@@ -318,5 +323,27 @@ fn small_bindings_and_slow_devices_give_the_same_rows() {
             call.caps.gflops = 1e-4;
             call.holds();
         }
+    }
+}
+
+#[test]
+fn more_parts_than_the_kernel_binds_are_refused() {
+    let shape = shape(5, 2, 8, Layout::Bthd, Dtype::F32);
+    let mapping = mapping(&shape, FeatureMap::Relu, 1, gpu().caps());
+    let dx = Rows {
+        slot: Slot::Output(0),
+        dtype: Dtype::F32,
+        stride: 8,
+    };
+    for (parts, group) in [(0, 1), (5, 1), (1, 0)] {
+        let grads = Grads {
+            parts: &vec![Slot::Input(1); parts],
+            stride: 8,
+            group,
+        };
+        let mut builder = Builder::default();
+        let params = ParamGrads::default();
+        let steps = adjoint_steps(&mut builder, &mapping, Slot::Input(0), &grads, dx, params);
+        assert!(matches!(steps, Err(Error::Gpu { .. })), "{parts} {group}");
     }
 }
