@@ -2,13 +2,15 @@
 
 #[allow(dead_code, reason = "shared by several tests")]
 mod common;
+#[path = "common/device.rs"]
+mod device;
 
 use std::ops::Range;
 
 use half::f16;
 use subquad::{
-    Gpu, Select, Tensor,
-    gpu::{Caps, Dtype, Elem},
+    Tensor,
+    gpu::{Caps, Dtype},
     linear::{
         Carry, Decay, FeatureMap, Given, Gradients, Inputs, Layout, LocalInputs, LocalState,
         Options, Outputs, Shape, backward, cpu, forward, local_adjoint, local_state, merge,
@@ -19,51 +21,10 @@ use subquad::{
 };
 
 use common::{ALL_DECAYS, Random, map};
-
-/// One device to a test thread; see `results`.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(Gpu::open(&Select::from_env()).unwrap()));
-    }
-    GPU.with(|gpu| *gpu)
-}
-
-/// An element type, and how f64 becomes it.
-trait Stored: Elem {
-    fn from(x: f64) -> Self;
-    fn wide(self) -> f64;
-}
-
-impl Stored for f32 {
-    fn from(x: f64) -> f32 {
-        x as f32
-    }
-    fn wide(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Stored for f16 {
-    fn from(x: f64) -> f16 {
-        f16::from_f64(x)
-    }
-    fn wide(self) -> f64 {
-        self.into()
-    }
-}
-
-fn up<T: Stored>(values: &[f64]) -> Tensor<T> {
-    let values: Vec<T> = values.iter().map(|x| T::from(*x)).collect();
-    gpu().upload(&values).unwrap()
-}
-
-fn down<T: Stored>(tensor: &Tensor<T>) -> Vec<f64> {
-    let values = tensor.download().unwrap();
-    values.into_iter().map(T::wide).collect()
-}
+use device::{Number, download as down, gpu, round, upload as up};
 
 /// What no kernel may leave behind.
-fn blank<T: Stored>(len: usize) -> Tensor<T> {
+fn blank<T: Number>(len: usize) -> Tensor<T> {
     up(&vec![f64::NAN; len])
 }
 
@@ -106,14 +67,12 @@ impl Call {
         let half = shape.dtype == Dtype::F16;
         let mut values = |len: usize, positive: bool, factor: f64, wide: bool| -> Vec<f64> {
             let values = random.values(len, positive);
-            let round = |x: f64| {
-                if half && !wide {
-                    f16::from_f64(x).to_f64()
-                } else {
-                    f64::from(x as f32)
-                }
-            };
-            values.into_iter().map(|x| round(factor * x)).collect()
+            let values: Vec<f64> = values.into_iter().map(|x| factor * x).collect();
+            if half && !wide {
+                round::<f16>(&values)
+            } else {
+                round::<f32>(&values)
+            }
         };
         let normalized = options.normalize.is_some();
         let features = options.feature_width(&shape);
@@ -250,7 +209,7 @@ impl Call {
 }
 
 /// A call's tensors on the device.
-struct Device<T: Stored> {
+struct Device<T: Number> {
     shape: Shape,
     options: Options,
     q: Tensor<T>,
@@ -283,7 +242,7 @@ fn local_down(local: &LocalState) -> cpu::LocalState {
     }
 }
 
-impl<T: Stored> Device<T> {
+impl<T: Number> Device<T> {
     fn new(call: Call) -> Device<T> {
         Device {
             shape: call.shape,
@@ -439,8 +398,8 @@ struct Worst(f64, String);
 impl Worst {
     fn see(&mut self, what: &str, got: &[f64], expected: &[f64], whole: &[f64], bound: f64) {
         let miss = error(got, expected, whole) / bound;
-        // NaN counts as a miss.
-        if !(miss <= self.0) {
+        // NaN counts as a miss, and stays.
+        if miss > self.0 || miss.is_nan() {
             *self = Worst(miss, what.into());
         }
     }
@@ -504,7 +463,7 @@ fn initial(gradients: &cpu::Gradients) -> cpu::Carry {
 }
 
 /// Cuts a call in two at each of these positions, on the device.
-fn cut_in_two<T: Stored>(call: &Call, positions: impl Iterator<Item = usize>) {
+fn cut_in_two<T: Number>(call: &Call, positions: impl Iterator<Item = usize>) {
     let half = T::DTYPE != Dtype::F32;
     let delta = call.options.delta;
     let states = 1e-5;
@@ -707,8 +666,12 @@ fn grouped_delta_rules_cut_anywhere_give_what_the_whole_gives() {
 
 #[test]
 fn merging_is_associative_over_three_segments() {
+    let mut random = Random(5);
     for call in calls() {
-        let parts = [0..20, 20..21, 21..70].map(|range| Device::<f32>::new(call.cut(range)));
+        let first = random.below(70);
+        let second = first + random.pick(&[0, 1, 70 - first]);
+        let parts =
+            [0..first, first..second, second..70].map(|range| Device::<f32>::new(call.cut(range)));
         let [a, b, c] = &parts;
         let [x, y, z] = [a.local(), b.local(), c.local()];
         let left = local_down(&a.merged(&a.merged(&x, &y), &z));
@@ -736,9 +699,9 @@ fn merging_is_associative_over_three_segments() {
     }
 }
 
-/// Plans for a device where nothing fits at once, run on this one, and the same plan twice.
+/// Plans for a device where nothing fits at once, run on this one; merging gives the same bits, as does the same plan twice.
 #[test]
-fn cut_plans_give_the_same_bits() {
+fn cut_plans_give_the_same() {
     for decay in ALL_DECAYS {
         for (delta, layout) in [
             (false, Layout::Bthd),
@@ -778,8 +741,10 @@ fn cut_plans_give_the_same_bits() {
             let (steps, whole) = local(caps);
             let (more, cut) = local(&tight(if delta { 24 << 10 } else { 32 << 10 }));
             assert!(more > steps, "{more} steps against {steps}");
-            assert_eq!(whole[1], cut[1], "transfer, {options:?} {layout:?}");
-            assert!(error(&cut[0], &whole[0], &whole[0]) < 1e-6);
+            // The cut decides which tokens are summed first, so that only rounding differs.
+            for (cut, whole) in cut.iter().zip(&whole) {
+                assert!(error(cut, whole, whole) < 1e-6, "{options:?} {layout:?}");
+            }
 
             let (x, y) = (device.local(), device.local());
             for fold in [Fold::Merge, Fold::Start, Fold::Adjoint] {

@@ -17,7 +17,7 @@ use crate::{
     plan::{Bind, Builder, Plan, Slot, Step, Work},
 };
 
-/// Tokens that an invocation of `decay_total` sums.
+/// The most tokens that an invocation of `decay_total` sums.
 const BLOCK: u64 = 256;
 
 /// Below this the factor is 0 in f32, as in every walk.
@@ -30,6 +30,7 @@ params! {
     /// Parameters of `decay_total`.
     DecayTotalParams {
         tokens: u32,
+        block: u32,
         stride: u32,
         width: u32,
         blocks: u32,
@@ -547,7 +548,7 @@ fn decay_total(b: &mut Builder, call: &Call<'_>, fading: Fading, log_decay: Slot
     }
     let mut from = log_decay;
     loop {
-        let blocks = summed.tokens.div_ceil(BLOCK);
+        let blocks = summed.tokens.div_ceil(summed.block(call.caps));
         let target = if blocks == 1 {
             to
         } else {
@@ -569,6 +570,12 @@ fn decay_total(b: &mut Builder, call: &Call<'_>, fading: Fading, log_decay: Slot
 }
 
 impl Summed {
+    /// Tokens of a block: as many as a binding takes; at least 2, so that passes come to an end.
+    fn block(&self, caps: &Caps) -> u64 {
+        let row = 4 * self.width.max(1);
+        (caps.binding_bytes.saturating_sub(2 * ALIGN * 4) / row).clamp(2, BLOCK)
+    }
+
     /// One pass: blocks of tokens.
     fn push(self, b: &mut Builder, caps: &Caps, [from, to]: [Slot; 2]) {
         let Summed {
@@ -579,8 +586,9 @@ impl Summed {
             factor,
             least,
         } = self;
-        let blocks = tokens.div_ceil(BLOCK);
-        let block = tokens.min(BLOCK) * width;
+        let length = self.block(caps);
+        let blocks = tokens.div_ceil(length);
+        let block = tokens.min(length) * width;
         let most = most(caps, 32.0).saturating_sub(ALIGN) / block.max(1);
         // Every sequence whole, or blocks of one.
         let (some, each) = if most >= blocks {
@@ -594,13 +602,14 @@ impl Summed {
                 let of_each = each.min(blocks - begin);
                 let count = (end - first) * of_each;
                 // Whole sequences are bound from their first token, parts of one from their own.
-                let (start, last) = (begin * BLOCK, ((begin + of_each) * BLOCK).min(tokens));
+                let (start, last) = (begin * length, ((begin + of_each) * length).min(tokens));
                 let words = (first * stride + start) * width..((end - 1) * stride + last) * width;
                 let (bytes, offset) = aligned(words);
                 let at = (first * blocks + begin) * width;
                 let (to_bytes, total_offset) = aligned(at..at + count * width);
                 let params = DecayTotalParams {
                     tokens: (last - start) as u32,
+                    block: length as u32,
                     stride: stride as u32,
                     width: width as u32,
                     blocks: of_each as u32,
