@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use bytemuck::{Pod, bytes_of};
 
-use super::{Decay, Layout, window::STEP_MS};
+use super::{
+    Decay, Layout,
+    window::{ALIGN, STEP_MS},
+};
 use crate::{
     gpu::{Caps, Class, Field, Kernel, Needs, Part, Spec, params, part},
     plan::{Bind, Builder, Slot, Step},
@@ -199,17 +202,23 @@ impl RowStep<'_> {
             group,
             layout,
         } = self.band;
-        // Blocks in which shared rows lie together, at aligned offsets.
-        let unit = match layout {
-            Layout::Bthd => 64 * group,
-            Layout::Bhtd if group == 1 => 64,
-            Layout::Bhtd => (16 >> tokens.trailing_zeros().min(4)) * tokens * group,
-        };
         let bytes = |rows: u64, (_, row, per, _): &(Slot, u64, Per, bool)| match per {
             Per::Row => rows * row,
             Per::Shared => rows / group * row,
             Per::Group => rows * group * row,
         };
+        // Blocks in which shared rows lie together, as many as begin at aligned offsets.
+        let block = match layout {
+            Layout::Bthd => group,
+            Layout::Bhtd if group == 1 => 1,
+            Layout::Bhtd => tokens * group,
+        };
+        let aligned = |unit: &u64| {
+            let mut tensors = self.tensors.iter();
+            tensors.all(|tensor| bytes(*unit, tensor).is_multiple_of(ALIGN))
+        };
+        let mut units = [1, 2, 4, 8, 16, 32].map(|n| n * block).into_iter();
+        let unit = units.find(aligned).unwrap_or(64 * block);
         let widest = self
             .tensors
             .iter()
@@ -680,9 +689,11 @@ pub(super) fn state_copy(
     let size = u64::from(params.rows) * u64::from(params.columns);
     let stride = u64::from(params.stride);
     let widest = 4 * source.max(stride * ratio);
-    let ms = 16.0 * (size * ratio) as f64 / (caps.gflops * 1e6);
-    let fit = caps.binding_bytes.saturating_sub(512) / widest;
-    let most = fit.min((STEP_MS / ms) as u64).max(1) * ratio;
+    let ms = |states: u64| 16.0 * (states * size) as f64 / (caps.gflops * 1e6);
+    let most = (caps.binding_bytes.saturating_sub(512) / widest)
+        .min((STEP_MS / ms(ratio)) as u64)
+        .max(1)
+        * ratio;
     let states = u64::from(params.states);
     let aligned = |words: u64| 4 * words / 256 * 256;
     for n in (0..states).step_by(most as usize) {
@@ -736,7 +747,7 @@ pub(super) fn state_copy(
             .collect(),
             params: bytes_of(&params).to_vec(),
             groups,
-            predicted_ms: 16.0 * (count * size) as f64 / (caps.gflops * 1e6),
+            predicted_ms: ms(count),
         });
     }
 }

@@ -55,7 +55,23 @@ pub struct States<'a> {
 /// # Errors
 /// `Argument` for impossible shapes and options, `Limit` when one head of 64 tokens exceeds a binding or the scratch budget.
 pub fn forward(shape: &Shape, options: &Options, states: States<'_>, caps: &Caps) -> Result<Plan> {
-    Call::new(shape, options, states, caps)?.forward(false)
+    fitting(options, |options| {
+        Call::new(shape, options, states, caps)?.forward(false)
+    })
+}
+
+/// The plan of these options; where nobody asked for a form and the planner's choice exceeds a limit, that of the first form
+/// that does not: segments, and the delta rule's systems that chunks need solved, are temporaries.
+fn fitting(options: &Options, plan: impl Fn(&Options) -> Result<Plan>) -> Result<Plan> {
+    let planned = plan(options);
+    match (&planned, options.form) {
+        (Err(Error::Limit { .. }), Form::Auto) => {
+            let in_form = |form| plan(&Options { form, ..*options }).ok();
+            let mut forms = [Form::Fused, Form::Recurrent].into_iter();
+            forms.find_map(in_form).map_or(planned, Ok)
+        }
+        _ => planned,
+    }
 }
 
 /// Plans [`linear::step`](super::step). Inputs: q, k, v, log_decay, beta, the feature map's weights and bias (so many elements);

@@ -206,6 +206,9 @@ impl Walk<'_> {
         if self.packed.is_some() || self.delta() || kept_sums {
             return 1;
         }
+        if self.field.walkers() == 0 {
+            return 1;
+        }
         let chunks = (self.field.tokens as u64).div_ceil(GRAIN);
         let groups = self.field.walkers() * self.slices(caps);
         let fill = u64::from(caps.fill);

@@ -84,6 +84,8 @@ pub(super) struct Cut<'a> {
     pub caps: &'a Caps,
     /// Heads and bytes of a row of every tensor.
     pub tensors: Vec<(usize, u64)>,
+    /// A temporary of which windows take turns: heads, bytes of a row, and bytes that it had better not exceed.
+    pub temporary: Option<(usize, u64, u64)>,
     /// Bytes of a state.
     pub state_bytes: u64,
     /// States that a walker keeps beside those of segments.
@@ -142,6 +144,10 @@ impl Cut<'_> {
 
         let (walkers, tokens) = (window.walkers_len(), window.tokens_len());
         let quick = self.predicted_ms(&window) <= STEP_MS && length.min(tokens) <= self.most_tokens;
+        let small = self
+            .temporary
+            .is_none_or(|(heads, bytes, most)| len(window.span(field, heads, bytes)) <= most);
+        let quick = quick && small;
         if tensors_fit && states_fit && (quick || (walkers == 1 && tokens <= GRAIN)) {
             windows.push(window);
             return Ok(());

@@ -78,6 +78,20 @@ impl Call {
         }
     }
 
+    /// The plan, or nothing where it was refused in words that a caller can act on: a limit, or segments of the delta rule.
+    pub fn planned(&self, caps: &Caps) -> Option<Plan> {
+        let segments = matches!(self.options.form, Form::Segments(_));
+        match self.plan(caps) {
+            Err(Error::Unsupported { op: plan::OP, what })
+                if segments && self.options.delta && !self.step =>
+            {
+                assert!(what.starts_with("segments of the delta rule"), "{what}");
+                None
+            }
+            result => planned(result),
+        }
+    }
+
     pub fn with_form(&self, form: Form) -> Call {
         let options = Options {
             form,

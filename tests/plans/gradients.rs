@@ -13,7 +13,7 @@ use subquad::{
 
 use crate::{
     calls::{Call, calls, devices, params, planned},
-    written,
+    walked, written,
 };
 
 /// A call of the gradients' planner.
@@ -46,6 +46,11 @@ impl Backward {
             self.call.initial,
         ];
         self.wanted[n] && there[n]
+    }
+
+    /// Whether the states at every chunk are needed: for the gradient of decays, and by the delta rule.
+    fn keeps_states(&self) -> bool {
+        self.wants(0) || self.call.options.delta
     }
 
     /// Elements of weights and bias.
@@ -240,17 +245,24 @@ proptest! {
     fn steps_of_gradients_stay_short(call in backwards(1 << 18), caps in devices()) {
         if let Some(plan) = planned(call.plan(&caps)) {
             for step in &plan.steps {
-                // Those of walks are held against their tokens where the forward's are.
-                if step.kernel.params.iter().any(|(name, _)| *name == "state_heads") {
-                    continue;
-                }
-                // One state with all its readers is the least there is.
-                let p = params(step);
-                let least = match step.kernel.name {
-                    "linear/state_copy" => p["states"] <= p["ratio"],
-                    "linear/initial_gradient" => p["states"] == 1,
-                    "linear/decay_gradient" => step.groups == 1,
-                    _ => false,
+                let least = match walked(&plan, step) {
+                    Some([tokens, spans, _]) => {
+                        let heads = u64::from(params(step)["state_heads"]);
+                        tokens <= 64 && spans <= if call.call.bounds.is_some() { heads } else { 1 }
+                    }
+                    // Rows that lend theirs to a group of heads, up to where offsets are aligned.
+                    None => {
+                        let p = params(step);
+                        let of = |name: &str| p.get(name).copied().map_or(0, u64::from);
+                        let together = if of("head_first") == 1 { of("tokens") } else { 1 };
+                        match step.kernel.name {
+                            "linear/state_copy" => of("states") <= of("ratio"),
+                            "linear/initial_gradient" => of("states") == 1,
+                            // One chunk of every head.
+                            "linear/decay_gradient" => of("groups") <= of("heads"),
+                            _ => p.contains_key("group") && of("rows") <= 64 * of("group") * together,
+                        }
+                    }
                 };
                 prop_assert!(
                     step.predicted_ms <= 100.0 || least,
@@ -261,8 +273,8 @@ proptest! {
     }
 }
 
-/// Where the forward needs no more than the default scratch, so do gradients of long sequences and of many heads, or they say
-/// what they lack.
+/// Gradients of long sequences and of many heads fit wherever the forward does, or they say what they lack and are planned
+/// where there is more of it. Only kept states and the delta rule's own tensors may be too much.
 #[test]
 fn gradients_of_large_calls_are_planned_or_refused_in_words() {
     for (tokens, batch, heads) in [
@@ -289,6 +301,20 @@ fn gradients_of_large_calls_are_planned_or_refused_in_words() {
                     match (forward, call.plan(&caps)) {
                         (_, Ok(plan)) => plan.check(&caps).unwrap(),
                         (Err(_), Err(Error::Limit { .. })) => {}
+                        (
+                            Ok(_),
+                            Err(Error::Limit {
+                                needed, available, ..
+                            }),
+                        ) if call.keeps_states() && needed > available => {
+                            let roomy = Caps {
+                                scratch_bytes: 1 << 40,
+                                buffer_bytes: 1 << 40,
+                                binding_bytes: (1 << 32) - 4,
+                                ..caps
+                            };
+                            call.plan(&roomy).unwrap().check(&roomy).unwrap();
+                        }
                         (Ok(_), Err(error @ Error::Limit { .. })) => {
                             // Two states for every 64 tokens, three with the delta rule, and some tensors of the call's size.
                             let kept = options.decay != Decay::None;

@@ -17,7 +17,7 @@ use subquad::{
     plan::{Bind, Plan, Slot, Step},
 };
 
-use calls::{Call, calls, constant, devices, has_part, params, planned};
+use calls::{Call, calls, constant, devices, has_part, params};
 use model::Model;
 
 /// The bytes of an output that some step may write, as ordered disjoint ranges.
@@ -42,7 +42,7 @@ fn written(plan: &Plan, slot: Slot) -> Vec<[u64; 2]> {
 
 /// The device with just enough memory for the forms that fit it and need the least.
 fn barely_enough(call: &Call, caps: Caps) -> Vec<Caps> {
-    let with = |form, caps: &Caps| planned(call.with_form(form).plan(caps));
+    let with = |form, caps: &Caps| call.with_form(form).planned(caps);
     [Form::Fused, Form::Recurrent]
         .into_iter()
         .filter_map(|form| {
@@ -58,7 +58,8 @@ fn barely_enough(call: &Call, caps: Caps) -> Vec<Caps> {
 
 /// The walk of a step, where it is one: tokens of its longest span, spans, readers a state.
 fn walked(plan: &Plan, step: &Step) -> Option<[u64; 3]> {
-    if step.kernel.name != "linear/recurrent" {
+    let walks = ["linear/recurrent", "linear/chunk", "linear/delta_prepare"];
+    if !walks.contains(&step.kernel.name) {
         return None;
     }
     let p = params(step);
@@ -177,7 +178,19 @@ fn model_notices_every_changed_parameter() {
         },
         ..call(channel, 1)
     };
-    for call in [call(channel, 16), call(delta, 2), call(all, 1), packed, odd] {
+    let in_form = |call: Call, form| call.with_form(form);
+    for call in [
+        in_form(call(channel, 16), Form::Recurrent),
+        in_form(call(delta, 2), Form::Recurrent),
+        in_form(packed.clone(), Form::Recurrent),
+        in_form(call(channel, 2), Form::Segments(3)),
+        in_form(call(Options::lightning(), 1), Form::Segments(2)),
+        call(channel, 16),
+        call(delta, 2),
+        call(all, 1),
+        packed,
+        odd,
+    ] {
         let plan = call.plan(&Caps::nvidia()).unwrap();
         let passes = |plan: &Plan| std::panic::catch_unwind(|| Model::follow(&call, plan)).is_ok();
         assert!(passes(&plan), "{call:?}");
@@ -210,14 +223,17 @@ fn model_notices_every_changed_parameter() {
 fn unread(step: &Step, name: &str) -> bool {
     let has = |part: &str| has_part(step, &format!("linear/{part}.wgsl"));
     match name {
-        "q_heads" | "q_offset" | "o_offset" => !has("readers"),
+        "q_heads" | "q_offset" => !has("readers"),
+        "o_offset" => !(has("readers") || has("totals") || has("delta_prepare")),
         "k_heads" | "v_heads" | "k_offset" | "v_offset" => !has("sources"),
         "g_heads" => has("decay_none"),
         "g_offset" => has("decay_none") || has("decay_head"),
-        "beta_offset" => !has("delta"),
+        "beta_offset" => !has("delta") && !has("delta_solved"),
+        // Systems are solved without the state.
+        "state_offset" => step.kernel.name == "linear/delta_prepare",
         "z_offset" => !has("normalize"),
         // One segment is the whole window, however long it might be.
-        "segment_tokens" => true,
+        "segment_tokens" => params(step)["segments"] == 1,
         "first_token" | "tokens" => has("span_packed"),
         _ => false,
     }
@@ -232,7 +248,7 @@ proptest! {
 
     #[test]
     fn plans_pass_their_own_check(call in calls(1 << 20), caps in devices()) {
-        if let Some(plan) = planned(call.plan(&caps)) {
+        if let Some(plan) = call.planned(&caps) {
             plan.check(&caps).unwrap();
             for step in &plan.steps {
                 prop_assert!(step.groups > 0, "{} has no group", step.kernel.label());
@@ -244,7 +260,7 @@ proptest! {
 
     #[test]
     fn bindings_lie_inside_their_tensors(call in calls(1 << 20), caps in devices()) {
-        if let Some(plan) = planned(call.plan(&caps)) {
+        if let Some(plan) = call.planned(&caps) {
             for bind in plan.steps.iter().flat_map(|step| &step.bind) {
                 prop_assert_eq!(bind.bytes.start % 256, 0, "{:?}", bind);
                 let room = match bind.slot {
@@ -262,7 +278,7 @@ proptest! {
 
     #[test]
     fn output_covered_by_writable_bindings(call in calls(1 << 20), caps in devices()) {
-        if let Some(plan) = planned(call.plan(&caps)) {
+        if let Some(plan) = call.planned(&caps) {
             for slot in [0, 1, 2].map(Slot::Output) {
                 let bytes = call.tensor_bytes(slot).unwrap_or(0);
                 let ranges = written(&plan, slot);
@@ -279,7 +295,7 @@ proptest! {
 
     #[test]
     fn scratch_is_written_before_it_is_read(call in calls(1 << 20), caps in devices()) {
-        if let Some(plan) = planned(call.plan(&caps)) {
+        if let Some(plan) = call.planned(&caps) {
             for (n, bytes) in plan.scratch.iter().enumerate() {
                 prop_assert!(*bytes > 0 && bytes % 16 == 0);
                 let slot = Slot::Scratch(n as u8);
@@ -293,7 +309,7 @@ proptest! {
 
     #[test]
     fn tokens_computed_once_and_in_order_from_the_right_state(call in calls(1 << 17), caps in devices()) {
-        if let Some(plan) = planned(call.plan(&caps)) {
+        if let Some(plan) = call.planned(&caps) {
             Model::follow(&call, &plan);
         }
     }
@@ -332,9 +348,9 @@ proptest! {
 
     #[test]
     fn steps_stay_short(call in calls(1 << 20), caps in devices()) {
-        if let Some(plan) = planned(call.plan(&caps)) {
+        if let Some(plan) = call.planned(&caps) {
             let heads = call.shape.kv_heads as u64;
-            let mut predicted = 0.0;
+            let (mut predicted, mut segmented) = (0.0, false);
             for step in &plan.steps {
                 let walk = walked(&plan, step);
                 let least = match walk {
@@ -354,21 +370,29 @@ proptest! {
                     "{} is predicted to take {} ms", step.kernel.label(), step.predicted_ms
                 );
                 if let Some([tokens, ..]) = walk {
-                    let passes = loop_passes(step, tokens);
+                    // Those of chunks are counted by the planner alone.
+                    let counted = step.kernel.name == "linear/recurrent";
+                    let passes = if counted { loop_passes(step, tokens) } else { 0 };
                     prop_assert!(
                         passes <= caps.loop_iterations || tokens <= 64,
                         "{} passes through loops {} times", step.kernel.label(), passes
                     );
-                    predicted += step.predicted_ms;
+                    // The systems of the delta rule come on top.
+                    if step.kernel.name != "linear/delta_prepare" {
+                        predicted += step.predicted_ms;
+                    }
+                    segmented |= params(step)["segments"] > 1;
                 }
             }
-            // Heads that share a state share the work on it; not causal, adding and reading are a pass each.
+            // Heads that share a state share the work on it; not causal, adding and reading are a pass each, and so they are
+            // over segments.
             let whole = plan.work.flops / (caps.gflops * 1e6);
             let (least, most) = match (call.options.causal, call.shape.heads as u64 == heads) {
                 (true, true) => (1.0, 1.0),
                 (true, false) => (0.3, 1.0),
                 (false, _) => (0.5, 2.0),
             };
+            let most = if segmented { 2.0 } else { most };
             let slack = 1e-9 * whole;
             prop_assert!(
                 (least * whole - slack..=most * whole + slack).contains(&predicted),

@@ -3,7 +3,7 @@
 //! Indices are computed as the shaders compute them, modulo 2^32 and from the start of a binding, and held against those of
 //! the whole tensors. A kernel that is not known here fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use subquad::{
     linear::{Decay, FeatureMap, Layout, Shape},
@@ -21,7 +21,12 @@ enum Held {
     Zero,
     /// That of a sequence and head after its first tokens.
     After(Owner, u64),
+    /// What a sequence's tokens add to it, or the sum of their log decays.
+    Added(Owner, [u64; 2]),
 }
+
+/// The delta rule's systems of some tokens: their owner, first token and end, the rows of both ends, and tokens of a chunk.
+type Systems = (Owner, [u32; 2], [u64; 2], u64);
 
 /// What a workgroup walks, as the shader's `Span`.
 struct Span {
@@ -98,6 +103,10 @@ pub struct Model<'a> {
     /// Where the tokens' outputs go.
     out: Option<Slot>,
     packed: u64,
+    /// Where sums of keys lie, beside the caller's.
+    sums: HashSet<Slot>,
+    /// The systems that the latest step has solved, by their first row.
+    solved: HashMap<(Slot, u64), Systems>,
 }
 
 impl<'a> Model<'a> {
@@ -120,6 +129,8 @@ impl<'a> Model<'a> {
             filled: Vec::new(),
             out: None,
             packed: 0,
+            sums: HashSet::new(),
+            solved: HashMap::new(),
         };
         let (before, before_z) = match call.step {
             true => ("last", "last_z"),
@@ -156,6 +167,9 @@ impl<'a> Model<'a> {
         };
         match step.kernel.name {
             "linear/recurrent" => self.walk(&at, 4 * constant(step, "LANES")),
+            "linear/chunk" => self.walk(&at, constant(step, "VALUE_TILE")),
+            "linear/delta_prepare" => self.prepare(&at),
+            "linear/state_scan" => self.scan(&at),
             "linear/pack_output" => self.pack(&at),
             "common/copy" => self.copy(&at),
             "common/fill" => self.fill(&at),
@@ -184,7 +198,7 @@ impl<'a> Model<'a> {
     }
 
     /// The parameters that every walk has, whatever it does.
-    fn check_params(&self, at: &At<'_>, columns: u64) {
+    fn check_params(&self, at: &At<'_>, slices: u64) {
         let Shape {
             tokens,
             heads,
@@ -201,24 +215,34 @@ impl<'a> Model<'a> {
             ("head_first", u32::from(layout == Layout::Bhtd)),
             ("key", key as u32),
             ("value", value as u32),
-            ("slices", (value as u64).div_ceil(columns) as u32),
+            ("slices", slices as u32),
             ("groups", at.step.groups as u32),
-            ("slots", at.p("segments")),
+            // Reading what never changes, segments share their state.
+            ("slots", if adds { at.p("segments") } else { 1 }),
             ("scale", options.scale.to_bits()),
+            ("source_scale", 1.0f32.to_bits()),
             ("eps", options.normalize.unwrap_or(0.0).to_bits()),
         ];
         for (name, expected) in expected {
             assert_eq!(at.p(name), expected, "{name}");
         }
-        for flag in ["REVERSE", "STRICT", "KEEP", "OUT_MISSED"] {
-            assert_eq!(constant(at.step, flag), 0, "{flag}");
+        let prepares = at.step.kernel.name == "linear/delta_prepare";
+        for (flag, expected) in [
+            ("REVERSE", 0),
+            ("STRICT", u64::from(prepares)),
+            ("KEEP", 0),
+            ("OUT_MISSED", 0),
+        ] {
+            assert_eq!(constant(at.step, flag), expected, "{flag}");
         }
         let states = at.p("state_heads") as usize;
         assert!(states.is_multiple_of(kv_heads) && heads.is_multiple_of(states));
         if reads {
             assert_eq!(constant(at.step, "GROUP"), (heads / states) as u64);
         }
-        assert_eq!(reads && adds, self.call.options.causal);
+        // Two passes, or what segments add first, or the systems of the delta rule.
+        let partial = adds && (at.p("segments") > 1 || prepares);
+        assert!((reads && adds) == self.call.options.causal || (!reads && partial));
         let decay = match options.decay {
             Decay::Head if adds => "decay_head",
             Decay::Token if adds => "decay_token",
@@ -226,6 +250,7 @@ impl<'a> Model<'a> {
             _ => "decay_none",
         };
         let rule = match (options.delta, options.normalize) {
+            (true, _) if at.step.kernel.name == "linear/chunk" => "delta_solved",
             (true, _) => "delta",
             (_, Some(_)) => "normalize",
             _ => "additive",
@@ -284,7 +309,7 @@ impl<'a> Model<'a> {
                     let window = at.p("first_token") + at.p("tokens");
                     let end = window.min(begin + at.p("segment_tokens"));
                     assert!(begin < end, "segment {segment} is empty");
-                    let several = if segments > 1 { segment } else { 0 };
+                    let several = segment.min(at.p("slots") - 1);
                     Span {
                         sequence: (walker / states).into(),
                         batch: walker / states,
@@ -306,13 +331,17 @@ impl<'a> Model<'a> {
             assert!(tokens.start <= begin && begin <= end && end <= tokens.end);
         }
         // No two groups keep their state in one place.
-        assert!(spans.is_sorted_by(|a, b| a.state_at < b.state_at));
+        assert!(spans.is_sorted_by(|a, b| a.state_at < b.state_at || !at.has("sources")));
         spans
     }
 
     fn walk(&mut self, at: &At<'_>, columns: u64) {
-        self.check_params(at, columns);
+        self.check_params(at, (self.call.shape.value as u64).div_ceil(columns));
         let heads = self.call.shape.heads as u64;
+        let partial = at.p("segments") > 1 && !at.has("readers");
+        if let Some(z) = at.binds.get("z") {
+            self.sums.insert(z.slot);
+        }
         let (reads, adds) = (at.has("readers"), at.has("sources"));
         let zero = at.has("start_zero");
         assert_ne!(zero, at.has("start_resume"));
@@ -325,6 +354,21 @@ impl<'a> Model<'a> {
             let from = u64::from(span.begin) - tokens.start;
             let to = u64::from(span.end) - tokens.start;
             self.check_rows(at, &span, owner.1);
+            let solved = at.binds.get("solved").filter(|_| from < to);
+            if let Some(systems) = solved {
+                let (first, wanted) = self.systems(at, &span, owner, "beta_offset");
+                assert_eq!(self.solved.get(&(systems.slot, first)), Some(&wanted));
+            }
+            if let Some(totals) = at.binds.get("totals") {
+                assert!(partial);
+                let width = self.total_width();
+                let here = span.state_at.wrapping_mul(width as u32);
+                let here = here.wrapping_add(at.p("o_offset"));
+                let first = totals.bytes.start / 4 + u64::from(here);
+                index(totals, 4, here, first, width);
+                let sum = Held::Added(owner, [from, to]);
+                self.memory.insert((totals.slot, first), sum);
+            }
 
             // Whoever does not add reads the state after the last token.
             let before = if adds {
@@ -333,6 +377,12 @@ impl<'a> Model<'a> {
                 tokens.end - tokens.start
             };
             for (slot, first, len, given) in self.carried(at, &span) {
+                if partial {
+                    assert!(zero && adds && !self.call.step);
+                    let added = Held::Added(owner, [from, to]);
+                    self.memory.insert((slot, first), added);
+                    continue;
+                }
                 if zero {
                     assert!(!given && !self.call.step && from == 0 && adds);
                 } else {
@@ -356,6 +406,127 @@ impl<'a> Model<'a> {
             let out = at.binds["o"].slot;
             assert!(self.out.is_none_or(|slot| slot == out));
             self.out = Some(out);
+        }
+    }
+
+    /// Sums of log decays of a segment.
+    fn total_width(&self) -> u64 {
+        match self.call.options.decay {
+            Decay::None => 0,
+            Decay::Channel => self.call.shape.key as u64,
+            _ => 1,
+        }
+    }
+
+    /// Where the systems of a span lie: the first row's number, and what they are.
+    fn systems(&self, at: &At<'_>, span: &Span, owner: Owner, offset: &str) -> (u64, Systems) {
+        let bind = &at.binds["solved"];
+        let chunk = constant(at.step, "CHUNK");
+        let row = |token: u32| {
+            let row = at.row(span.batch, span.head, at.p("state_heads"), token);
+            let here = row.wrapping_mul(chunk as u32).wrapping_add(at.p(offset));
+            if span.begin < span.end {
+                index(bind, 4, here, bind.bytes.start / 4 + u64::from(here), chunk);
+            }
+            bind.bytes.start / 4 + u64::from(here)
+        };
+        let ends = [row(span.begin), row(span.end.saturating_sub(1))];
+        (ends[0], (owner, [span.begin, span.end], ends, chunk))
+    }
+
+    /// Systems of the delta rule, chunk by chunk.
+    fn prepare(&mut self, at: &At<'_>) {
+        let chunk = constant(at.step, "CHUNK") as u32;
+        let longest = at.p("tokens").min(at.p("segment_tokens"));
+        self.check_params(at, longest.div_ceil(chunk).into());
+        assert!(at.has("sources") && !at.has("readers"));
+        self.solved.clear();
+        let slot = at.binds["solved"].slot;
+        for span in self.spans(at) {
+            let copies = at.p("state_heads") / self.call.shape.kv_heads as u32;
+            let owner = (span.sequence, u64::from(span.head / copies));
+            assert!((span.end - span.begin).div_ceil(chunk) <= at.p("slices"));
+            self.check_rows(at, &span, owner.1);
+            let (first, systems) = self.systems(at, &span, owner, "o_offset");
+            if span.begin < span.end {
+                let before = self.solved.insert((slot, first), systems);
+                assert_eq!(before, None, "two spans keep their systems in one place");
+            }
+        }
+    }
+
+    /// The states (or sums of keys) at the starts of segments, from what each adds.
+    fn scan(&mut self, at: &At<'_>) {
+        for flag in ["REVERSE", "KEEP"] {
+            assert_eq!(constant(at.step, flag), 0, "{flag}");
+        }
+        let [walkers, rows, columns, segments, slots, groups] =
+            ["walkers", "rows", "columns", "segments", "slots", "groups"]
+                .map(|name| u64::from(at.p(name)));
+        assert_eq!(groups, at.step.groups);
+        assert!(64 * groups >= walkers * rows * columns.div_ceil(4));
+        let unused = ["first_slot", "last_slot", "segment_slots"].map(|name| at.p(name));
+        assert_eq!((slots, unused), (1, [0; 3]));
+        let (states, state) = (&at.binds["states"], &at.binds["state"]);
+        let (key, value) = (self.call.shape.key as u64, self.call.shape.value as u64);
+        // Each slice has a sum of keys of its own.
+        let sums = self.sums.contains(&states.slot);
+        let (len, given, width) = if sums {
+            assert_eq!(columns, key);
+            (columns, "initial_z", self.total_width())
+        } else {
+            assert_eq!([rows, columns], [key, value]);
+            (rows * columns, "initial", self.total_width())
+        };
+        let fading = match self.call.options.decay {
+            Decay::None => "segment_none",
+            Decay::Channel if sums => "segment_columns",
+            Decay::Channel => "segment_rows",
+            _ => "segment_scalar",
+        };
+        assert!(at.has(fading) && at.has("start_zero") != at.has("start_resume"));
+        let given = self.call.slot(given).is_some();
+        for part in 0..walkers * rows * columns / len {
+            let parts = rows * columns / len;
+            let (walker, part) = (part / parts, part % parts);
+            let here = at.p("state_offset") as u64 + walker * rows * columns + part * len;
+            let home = state.bytes.start / 4 + here;
+            assert!(4 * (home + len) <= state.bytes.end);
+            let mut passed: Option<(Owner, u64)> = None;
+            for segment in 0..segments {
+                let number = walker * segments + segment;
+                let place = states.bytes.start / 4 + number * rows * columns + part * len;
+                assert!(4 * (place + len) <= states.bytes.end);
+                let added = self.held(states.slot, place, len);
+                let Some(Held::Added(owner, [from, to])) = added else {
+                    panic!("segment {segment} of {walker} holds {added:?}");
+                };
+                if width > 0 {
+                    let totals = &at.binds["totals"];
+                    let first = totals.bytes.start / 4 + number * width;
+                    assert!(4 * (first + width) <= totals.bytes.end);
+                    assert_eq!(self.held(totals.slot, first, width), added);
+                }
+                let start = match passed {
+                    Some(passed) => {
+                        assert_eq!(passed, (owner, from), "segments out of order");
+                        Held::After(owner, from)
+                    }
+                    None if at.has("start_zero") => {
+                        assert!(!given && from == 0);
+                        Held::Zero
+                    }
+                    None => {
+                        self.expect(state.slot, home, len, owner, from, given);
+                        Held::After(owner, from)
+                    }
+                };
+                self.memory.insert((states.slot, place), start);
+                passed = Some((owner, to));
+            }
+            let (owner, to) = passed.expect("a segment");
+            self.memory
+                .insert((state.slot, home), Held::After(owner, to));
         }
     }
 
@@ -459,7 +630,7 @@ impl<'a> Model<'a> {
                     check("log_decay", 4, width, decay, wanted);
                 }
             }
-            if self.call.options.delta {
+            if at.has("delta") {
                 slot("beta");
                 check("beta", 4, 1, owned(at.p("k_heads")), wanted);
             }

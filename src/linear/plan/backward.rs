@@ -7,7 +7,7 @@ use std::ops::Range;
 
 pub use local::local_adjoint;
 
-use super::{Call, OP, States};
+use super::{Call, OP, States, fitting};
 use crate::{
     Error, Result,
     gpu::{Caps, Dtype},
@@ -64,6 +64,10 @@ pub fn backward(
     upstream: Upstream<'_>,
     caps: &Caps,
 ) -> Result<Plan> {
+    fitting(options, |options| in_form(shape, options, upstream, caps))
+}
+
+fn in_form(shape: &Shape, options: &Options, upstream: Upstream<'_>, caps: &Caps) -> Result<Plan> {
     let states = States {
         initial: upstream.initial,
         initial_z: upstream.initial_z,

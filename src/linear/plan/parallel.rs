@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
 
-use super::{Call, OP, Slots, States};
+use super::{Call, OP, Slots, States, fitting};
 use crate::{
     Result,
     gpu::{Caps, Field as Param, Kernel, Needs, Part, Spec, params, part},
@@ -120,6 +120,15 @@ impl Lengths {
 /// # Errors
 /// As [`forward`](super::forward).
 pub fn local_state(
+    shape: &Shape,
+    options: &Options,
+    weights: [Option<usize>; 2],
+    caps: &Caps,
+) -> Result<Plan> {
+    fitting(options, |options| in_form(shape, options, weights, caps))
+}
+
+fn in_form(
     shape: &Shape,
     options: &Options,
     weights: [Option<usize>; 2],

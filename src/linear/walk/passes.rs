@@ -33,12 +33,6 @@ impl Walk<'_> {
         let slices = (self.value as u64).div_ceil(tile.columns().into());
         let wanted = self.segments(caps);
         let solved = self.solved(tile, Slot::Scratch(0));
-        // The solved systems of a window are a temporary: they get a part of its budget.
-        let most = solved.map_or(u64::MAX, |_| (caps.scratch_bytes / 4).max(1 << 20));
-        let caps = &Caps {
-            binding_bytes: caps.binding_bytes.min(most),
-            ..caps.clone()
-        };
         let cut = Cut {
             field: &self.field,
             caps,
@@ -47,6 +41,9 @@ impl Walk<'_> {
                 .chain(solved)
                 .map(|(rows, bytes)| (rows.heads, bytes))
                 .collect(),
+            // The solved systems of a window get a part of the budget.
+            temporary: solved
+                .map(|(rows, bytes)| (rows.heads, bytes, (caps.scratch_bytes / 4).max(1 << 20))),
             state_bytes: self.state_bytes(),
             slots: self.slots(self.field.tokens),
             segments: wanted,
@@ -58,16 +55,15 @@ impl Walk<'_> {
         if self.reverse {
             windows.reverse();
         }
-        let apart = wanted > 1 && self.sources.is_some();
-        let scratch = if apart {
-            let most = windows
-                .iter()
-                .map(|window| window.walkers_len() * segments(window.tokens_len(), wanted).0)
-                .max();
-            Some(self.add_segments(builder, slices, most.unwrap_or(0)))
-        } else {
-            None
-        };
+        // Short windows are walked in one pass, and so are those that nothing is added in.
+        let most = windows
+            .iter()
+            .filter(|_| self.sources.is_some())
+            .map(|window| (window, segments(window.tokens_len(), wanted).0))
+            .filter(|(_, count)| *count > 1)
+            .map(|(window, count)| window.walkers_len() * count)
+            .max();
+        let scratch = most.map(|most| self.add_segments(builder, slices, most));
         let solved = solved.map(|(rows, bytes)| {
             let most = windows.iter().map(|window| {
                 let span = window.span(&self.field, rows.heads, bytes);

@@ -1,6 +1,6 @@
 //! The gradient of a segment's start state alone, for a gradient of zero at its end: only the walks that it needs.
 
-use super::{Adjoint, steps};
+use super::{Adjoint, fitting, steps};
 use crate::{
     Result,
     gpu::Caps,
@@ -24,6 +24,10 @@ pub fn local_adjoint(
     states: States<'_>,
     caps: &Caps,
 ) -> Result<Plan> {
+    fitting(options, |options| in_form(shape, options, states, caps))
+}
+
+fn in_form(shape: &Shape, options: &Options, states: States<'_>, caps: &Caps) -> Result<Plan> {
     let call = Call::new(shape, options, states, caps)?;
     let adjoint = Adjoint {
         group: shape.heads / shape.kv_heads.max(1),
