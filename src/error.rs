@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::gpu::{Dtype, Elem};
+
 /// Result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -99,4 +101,30 @@ pub enum Error {
         /// The message of the graphics layer.
         message: String,
     },
+}
+
+/// Whether an argument has the number of elements that the shape asks for.
+pub(crate) fn length(op: &'static str, what: &str, len: usize, expected: usize) -> Result<()> {
+    if len == expected {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        op,
+        what: what.into(),
+        expected: format!("{expected} elements for this shape"),
+        got: len.to_string(),
+    })
+}
+
+/// Whether tensors of this type fit a shape that names `dtype`.
+pub(crate) fn stored_as<T: Elem>(op: &'static str, dtype: Dtype) -> Result<()> {
+    if T::DTYPE == dtype {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        op,
+        what: "shape.dtype".into(),
+        expected: format!("the type of the tensors, {}", T::DTYPE.name()),
+        got: dtype.name().into(),
+    })
 }

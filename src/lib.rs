@@ -19,6 +19,7 @@ pub mod case;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod distill;
+mod elements;
 mod error;
 pub mod gpu;
 pub mod linear;

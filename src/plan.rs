@@ -10,6 +10,12 @@ use crate::{
     gpu::{Caps, Kernel},
 };
 
+/// Offsets of bindings are multiples of this, which satisfies every device.
+pub(crate) const ALIGN: u64 = 256;
+
+/// The longest a dispatch is predicted to run; drivers reset a GPU that is busy for a second or two.
+pub(crate) const STEP_MS: f64 = 100.0;
+
 /// Where a binding of a step gets its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Slot {

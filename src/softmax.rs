@@ -18,16 +18,10 @@ use crate::{
     Error, Result,
     gpu::{Caps, Class, Dtype, Kernel, Needs, Part, Spec, params, part},
     linear::{Layout, Shape},
-    plan::{Bind, Plan, Slot, Step, Work},
+    plan::{ALIGN, Bind, Plan, STEP_MS, Slot, Step, Work},
 };
 
 const OP: &str = "softmax_attention";
-
-/// Offsets of bindings are multiples of this, which satisfies every device.
-const ALIGN: u64 = 256;
-
-/// The longest a dispatch is predicted to run.
-const STEP_MS: f64 = 100.0;
 
 /// Turns of its loops, nested ones included, that an invocation of `lanes` takes in a dispatch: llvmpipe ends a shader
 /// silently after 65,536.

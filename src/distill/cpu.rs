@@ -4,8 +4,8 @@
 
 use rayon::prelude::*;
 
-use super::{FLOOR, Options, Shape, length};
-use crate::Result;
+use super::{FLOOR, OP, Options, Shape};
+use crate::{Result, error::length};
 
 /// What [`forward`] and [`backward`] read, in the layouts of [`distill::Inputs`](super::Inputs).
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +97,10 @@ pub fn backward(shape: &Shape, options: &Options, inputs: &Inputs<'_>) -> Result
 impl Inputs<'_> {
     fn check(&self, shape: &Shape, options: &Options) -> Result<()> {
         shape.check(options)?;
-        length("q", self.q.len(), shape.key_len())?;
-        length("k", self.k.len(), shape.key_len())?;
-        length("phi_q", self.phi_q.len(), shape.features_len())?;
-        length("phi_k", self.phi_k.len(), shape.features_len())
+        length(OP, "q", self.q.len(), shape.key_len())?;
+        length(OP, "k", self.k.len(), shape.key_len())?;
+        length(OP, "phi_q", self.phi_q.len(), shape.features_len())?;
+        length(OP, "phi_k", self.phi_k.len(), shape.features_len())
     }
 }
 

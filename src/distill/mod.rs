@@ -18,6 +18,7 @@ pub mod plan;
 
 use crate::{
     Error, Result,
+    error::{length, stored_as},
     gpu::{Dtype, Elem, Gpu, Pass, Tensor},
 };
 
@@ -194,9 +195,9 @@ pub fn record<T: Elem>(
 ) -> Result<()> {
     let plan = plan::forward(shape, options, pass.caps())?;
     inputs.check(shape)?;
-    length("loss", outputs.loss.len(), shape.rows())?;
-    length("entropy", outputs.entropy.len(), shape.rows())?;
-    length("rows", outputs.rows.len(), KEPT * shape.rows())?;
+    length(OP, "loss", outputs.loss.len(), shape.rows())?;
+    length(OP, "entropy", outputs.entropy.len(), shape.rows())?;
+    length(OP, "rows", outputs.rows.len(), KEPT * shape.rows())?;
     let views = inputs.views();
     let Outputs {
         loss,
@@ -252,9 +253,19 @@ pub fn record_backward<T: Elem>(
 ) -> Result<()> {
     let plan = plan::backward(shape, options, pass.caps())?;
     inputs.check(shape)?;
-    length("rows", rows.len(), KEPT * shape.rows())?;
-    length("grad phi_q", gradients.phi_q.len(), shape.features_len())?;
-    length("grad phi_k", gradients.phi_k.len(), shape.features_len())?;
+    length(OP, "rows", rows.len(), KEPT * shape.rows())?;
+    length(
+        OP,
+        "grad phi_q",
+        gradients.phi_q.len(),
+        shape.features_len(),
+    )?;
+    length(
+        OP,
+        "grad phi_k",
+        gradients.phi_k.len(),
+        shape.features_len(),
+    )?;
     let [q, k, phi_q, phi_k] = inputs.views();
     let Gradients {
         phi_q: grad_q,
@@ -269,18 +280,11 @@ pub fn record_backward<T: Elem>(
 
 impl<T: Elem> Inputs<'_, T> {
     fn check(&self, shape: &Shape) -> Result<()> {
-        if T::DTYPE != shape.dtype {
-            return Err(Error::Argument {
-                op: OP,
-                what: "shape.dtype".into(),
-                expected: format!("the type of the tensors, {}", T::DTYPE.name()),
-                got: shape.dtype.name().into(),
-            });
-        }
-        length("q", self.q.len(), shape.key_len())?;
-        length("k", self.k.len(), shape.key_len())?;
-        length("phi_q", self.phi_q.len(), shape.features_len())?;
-        length("phi_k", self.phi_k.len(), shape.features_len())
+        stored_as::<T>(OP, shape.dtype)?;
+        length(OP, "q", self.q.len(), shape.key_len())?;
+        length(OP, "k", self.k.len(), shape.key_len())?;
+        length(OP, "phi_q", self.phi_q.len(), shape.features_len())?;
+        length(OP, "phi_k", self.phi_k.len(), shape.features_len())
     }
 
     fn views(&self) -> [crate::gpu::View<'_>; 4] {
@@ -291,16 +295,4 @@ impl<T: Elem> Inputs<'_, T> {
             self.phi_k.view(),
         ]
     }
-}
-
-fn length(what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: what.into(),
-        expected: format!("{expected} elements for this shape"),
-        got: len.to_string(),
-    })
 }

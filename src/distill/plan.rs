@@ -7,15 +7,10 @@ use bytemuck::bytes_of;
 use super::{KEPT, OP, Options, Shape};
 use crate::{
     Error, Result,
-    gpu::{Caps, Dtype, Kernel, Needs, Part, Spec, params, part},
-    plan::{Bind, Plan, Slot, Step, Work},
+    elements::Access,
+    gpu::{Caps, Kernel, Part, Spec, params, part},
+    plan::{ALIGN, Bind, Plan, STEP_MS, Slot, Step, Work},
 };
-
-/// Offsets of bindings are multiples of this, which satisfies every device.
-const ALIGN: u64 = 256;
-
-/// The longest a dispatch is predicted to run.
-const STEP_MS: f64 = 100.0;
 
 params! {
     /// Parameters of every kernel here.
@@ -251,17 +246,7 @@ impl<'a> Planner<'a> {
             features,
             ..
         } = *self.shape;
-        let elem = match dtype {
-            Dtype::F16 if self.caps.f16 => part!("common/elem_f16.wgsl"),
-            Dtype::F16 => part!("common/elem_half.wgsl"),
-            Dtype::Bf16 => part!("common/elem_bf16.wgsl"),
-            _ => part!("common/elem_f32.wgsl"),
-        };
-        let access = if key.is_multiple_of(4) && features.is_multiple_of(4) {
-            part!("common/access_vec4.wgsl")
-        } else {
-            part!("common/access_scalar.wgsl")
-        };
+        let access = Access::new(dtype, [key, features], self.caps);
         let (name, own): (_, Part) = match kind {
             Kind::Loss => ("distill/loss", part!("distill/loss.wgsl")),
             _ => ("distill/gradient", part!("distill/gradient.wgsl")),
@@ -279,19 +264,12 @@ impl<'a> Planner<'a> {
         };
         Kernel {
             name,
-            parts: vec![
-                own,
-                part!("distill/pairs.wgsl"),
-                part!("common/grid.wgsl"),
-                elem,
-                access,
-            ],
+            parts: [own, part!("distill/pairs.wgsl"), part!("common/grid.wgsl")]
+                .into_iter()
+                .chain(access.parts())
+                .collect(),
             spec,
-            needs: Needs {
-                f16: dtype == Dtype::F16 && self.caps.f16,
-                half: dtype == Dtype::F16 && !self.caps.f16,
-                subgroup: false,
-            },
+            needs: access.needs(),
             params: Params::FIELDS,
             workgroup: [lanes, 1, 1],
             workgroup_bytes: 16 * arena + own_bytes,

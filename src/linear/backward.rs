@@ -2,11 +2,11 @@
 
 use super::{
     Inputs, Options, Shape,
-    forward::length,
     plan::{self, Upstream},
 };
 use crate::{
     Error, Result,
+    error::length,
     gpu::{Elem, Gpu, Pass, Tensor, ViewMut},
 };
 

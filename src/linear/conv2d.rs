@@ -5,12 +5,13 @@ mod steps;
 use super::{FeatureShape, Layout};
 use crate::{
     Error, Result,
+    error::{length, stored_as},
     gpu::{Caps, Dtype, Elem, Gpu, Tensor},
     plan::{Builder, Plan, Slot, Work},
 };
 use steps::{Conv, weight_steps};
 
-const OP: &str = "depthwise_conv2d";
+pub(super) const OP: &str = "depthwise_conv2d";
 
 /// Which channels share a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,33 +211,19 @@ pub struct Conv2dGradients<'a, T: Elem> {
 impl<T: Elem> Conv2dInputs<'_, T> {
     pub(super) fn check(&self, shape: &Conv2d) -> Result<()> {
         shape.check(OP)?;
-        if T::DTYPE != shape.dtype {
-            return Err(Error::Argument {
-                op: OP,
-                what: "dtype of the shape".into(),
-                expected: format!("the type of x, {}", T::DTYPE.name()),
-                got: shape.dtype.name().into(),
-            });
-        }
-        length("x", self.x.len(), shape.len())?;
-        length("weight", self.weight.len(), shape.kernels() * shape.taps())?;
+        stored_as::<T>(OP, shape.dtype)?;
+        length(OP, "x", self.x.len(), shape.len())?;
+        length(
+            OP,
+            "weight",
+            self.weight.len(),
+            shape.kernels() * shape.taps(),
+        )?;
         match self.bias {
-            Some(bias) => length("bias", bias.len(), shape.kernels()),
+            Some(bias) => length(OP, "bias", bias.len(), shape.kernels()),
             None => Ok(()),
         }
     }
-}
-
-pub(super) fn length(what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: what.into(),
-        expected: format!("{expected} elements for this shape"),
-        got: len.to_string(),
-    })
 }
 
 /// Depthwise convolution of the tokens' grid, zero outside, stride 1: every channel of every head by a kernel of its own or a
@@ -270,7 +257,7 @@ pub fn depthwise_conv2d<T: Elem>(
     o: &mut Tensor<T>,
 ) -> Result<()> {
     inputs.check(shape)?;
-    length("o", o.len(), shape.len())?;
+    length(OP, "o", o.len(), shape.len())?;
     let plan = plan(shape, inputs.bias.is_some(), add, gpu.caps())?;
     let bias = inputs.bias.map(Tensor::view);
     let views: Vec<_> = [inputs.x.view(), inputs.weight.view()]
@@ -303,12 +290,18 @@ pub fn depthwise_conv2d_adjoint<T: Elem>(
     gradients: Conv2dGradients<'_, T>,
 ) -> Result<()> {
     inputs.check(shape)?;
-    length("grad", grad.len(), shape.len())?;
+    length(OP, "grad", grad.len(), shape.len())?;
     let Conv2dGradients { x, weight, bias } = gradients;
-    length("the gradient of x", x.len(), shape.len())?;
-    length("the gradient of weight", weight.len(), inputs.weight.len())?;
+    length(OP, "the gradient of x", x.len(), shape.len())?;
+    length(
+        OP,
+        "the gradient of weight",
+        weight.len(),
+        inputs.weight.len(),
+    )?;
     let biases = inputs.bias.map_or(0, Tensor::len);
     length(
+        OP,
         "the gradient of bias",
         bias.as_ref().map_or(0, |bias| bias.len()),
         biases,

@@ -3,6 +3,7 @@
 use super::{Decay, Options, Shape, plan, shape::sequences};
 use crate::{
     Error, Result,
+    error::{length, stored_as},
     gpu::{Elem, Gpu, Pass, Tensor, View, ViewMut},
     plan::Plan,
 };
@@ -63,15 +64,7 @@ impl<'a, T: Elem> Inputs<'a, T> {
         shape: &Shape,
         options: &Options,
     ) -> Result<Vec<View<'a>>> {
-        if T::DTYPE != shape.dtype {
-            let expected = format!("the type of the tensors, {}", T::DTYPE.name());
-            return Err(Error::Argument {
-                op,
-                what: "shape.dtype".into(),
-                expected,
-                got: shape.dtype.name().into(),
-            });
-        }
+        stored_as::<T>(op, shape.dtype)?;
         length(op, "q", self.q.len(), shape.query_len())?;
         length(op, "k", self.k.len(), shape.key_len())?;
         length(op, "v", self.v.len(), shape.value_len())?;
@@ -162,18 +155,6 @@ impl<'a, T: Elem> Outputs<'a, T> {
 fn state_lengths(shape: &Shape, options: &Options, sequences: usize) -> [usize; 2] {
     let z = sequences * shape.kv_heads * options.feature_width(shape);
     [z * shape.value, z]
-}
-
-pub(super) fn length(op: &'static str, what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op,
-        what: what.into(),
-        expected: format!("{expected} elements for this shape"),
-        got: len.to_string(),
-    })
 }
 
 /// Linear attention: each token reads a state that sums the outer products of keys and values.

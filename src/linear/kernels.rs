@@ -2,50 +2,13 @@
 
 use std::sync::Arc;
 
+pub(super) use crate::elements::Access;
+
 use super::{
     FeatureMap, features,
     tiles::{ChunkTile, RecurrentTile},
 };
 use crate::gpu::{Dtype, Kernel, Needs, Part, Spec, params, part};
-
-/// How a kernel reads and writes tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Access {
-    /// Storage type of q, k, v.
-    pub dtype: Dtype,
-    /// Whether shaders have that type natively.
-    pub native: bool,
-    /// Whether every width is a multiple of four.
-    pub vectors: bool,
-}
-
-impl Access {
-    pub(super) fn parts(self) -> [Part; 2] {
-        let access = if self.vectors {
-            part!("common/access_vec4.wgsl")
-        } else {
-            part!("common/access_scalar.wgsl")
-        };
-        [elem(self.dtype, self.native), access]
-    }
-
-    pub(super) fn needs(self) -> Needs {
-        Needs {
-            f16: self.dtype == Dtype::F16 && self.native,
-            half: self.dtype == Dtype::F16 && !self.native,
-            subgroup: false,
-        }
-    }
-}
-
-fn elem(dtype: Dtype, native: bool) -> Part {
-    match dtype {
-        Dtype::F16 if native => part!("common/elem_f16.wgsl"),
-        Dtype::F16 => part!("common/elem_half.wgsl"),
-        Dtype::Bf16 => part!("common/elem_bf16.wgsl"),
-        _ => part!("common/elem_f32.wgsl"),
-    }
-}
 
 /// Where the state at the start of a walk comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,13 +207,6 @@ params! {
 }
 
 params! {
-    /// Parameters of `pack_output`.
-    PackOutputParams {
-        elements: u32,
-    }
-}
-
-params! {
     /// Parameters of `copy`.
     CopyParams {
         rows: u32,
@@ -411,25 +367,6 @@ pub(super) fn fill() -> Arc<Kernel> {
         spec: Spec::default(),
         needs: Needs::default(),
         params: FillParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
-}
-
-pub(super) fn pack_output(dtype: Dtype) -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name: "linear/pack_output",
-        parts: vec![
-            part!("linear/pack_output.wgsl"),
-            elem(dtype, false),
-            part!("common/grid.wgsl"),
-        ],
-        spec: Spec::default(),
-        needs: Needs {
-            half: dtype == Dtype::F16,
-            ..Needs::default()
-        },
-        params: PackOutputParams::FIELDS,
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })

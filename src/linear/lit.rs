@@ -2,11 +2,11 @@
 
 use super::{
     Conv2d, Conv2dInputs, FeatureMap, Options, Shape, conv2d,
-    forward::length,
     plan::{self as attention, States, Upstream},
 };
 use crate::{
     Error, Result,
+    error::length,
     gpu::{Caps, Elem, Gpu, Pass, Tensor},
     plan::{Builder, Plan, Slot, Work},
 };

@@ -2,11 +2,11 @@
 
 use super::{
     Inputs, Options, Shape,
-    forward::length,
     plan::{self, Fold, Lengths, States},
 };
 use crate::{
     Error, Result,
+    error::length,
     gpu::{Elem, Gpu, Tensor, View, ViewMut},
 };
 

@@ -3,8 +3,6 @@
 mod backward;
 mod parallel;
 
-use bytemuck::bytes_of;
-
 pub use backward::{Upstream, backward, local_adjoint};
 pub(super) use parallel::Lengths;
 pub use parallel::{Fold, fold, local_state};
@@ -12,16 +10,17 @@ pub use parallel::{Fold, fold, local_state};
 use super::{
     Decay, FeatureMap, FeatureShape, Form, Options, Shape,
     features::{self, steps},
-    kernels::{self, Access, Fading, PackOutputParams, Rule, Start},
+    kernels::{Access, Fading, Rule, Start},
     rows,
     shape::sequences,
     walk::{Packed, Rows, Walk, copy, fill},
-    window::{ALIGN, Field, STEP_MS},
+    window::Field,
 };
 use crate::{
     Error, Result,
+    elements::pack_steps,
     gpu::{Caps, Dtype},
-    plan::{Bind, Builder, Plan, Slot, Step, Work},
+    plan::{Builder, Plan, Slot, Work},
 };
 
 /// The operator's name in case files.
@@ -347,11 +346,7 @@ impl<'a> Call<'a> {
             v,
             key: width,
             map: if fused { map } else { FeatureMap::Identity },
-            access: Access {
-                dtype,
-                native: dtype != Dtype::F16 || self.caps.f16,
-                vectors: width.is_multiple_of(4) && shape.value.is_multiple_of(4),
-            },
+            access: Access::new(dtype, [width, shape.value], self.caps),
         })
     }
 
@@ -513,7 +508,9 @@ impl<'a> Call<'a> {
             copy(&mut builder, caps, z, last, count, key, [stride, key], 1);
         }
         if packs {
-            self.pack(&mut builder, o.slot);
+            let elements = shape.output_len() as u64;
+            let slots = [o.slot, Slot::Output(0)];
+            pack_steps(&mut builder, caps, shape.dtype, slots, elements);
         }
         let label = format!("{label}{}", if access.vectors { "" } else { ", scalar" });
         let plan = builder.plan(OP, label, self.work());
@@ -536,40 +533,6 @@ impl<'a> Call<'a> {
             elem: 4,
         });
         (fading, rows)
-    }
-
-    fn pack(&self, builder: &mut Builder, wide: Slot) {
-        let elements = self.shape.output_len() as u64;
-        // Six bytes an element, at a byte for every four operations a device can do.
-        let milliseconds = |elements: u64| 24.0 * elements as f64 / (self.caps.gflops * 1e6);
-        // Whole bindings of both tensors, at offsets that are aligned in both.
-        let mut most = self.caps.binding_bytes / 4 / ALIGN * ALIGN;
-        while milliseconds(most) > STEP_MS && most > ALIGN {
-            most = (most / 2).next_multiple_of(ALIGN);
-        }
-        for first in (0..elements).step_by(most as usize) {
-            let count = most.min(elements - first);
-            let wide = Bind {
-                slot: wide,
-                bytes: 4 * first..4 * (first + count),
-                write: false,
-            };
-            let packed = Bind {
-                slot: Slot::Output(0),
-                bytes: 2 * first..(2 * (first + count)).next_multiple_of(4),
-                write: true,
-            };
-            let params = PackOutputParams {
-                elements: count as u32,
-            };
-            builder.steps.push(Step {
-                kernel: kernels::pack_output(self.shape.dtype),
-                bind: vec![wide, packed],
-                params: bytes_of(&params).to_vec(),
-                groups: count.div_ceil(2).div_ceil(64),
-                predicted_ms: milliseconds(count),
-            });
-        }
     }
 
     /// What the operator amounts to, whichever form computes it: 4KV + 64(K + V) operations a token and query head (6KV with

@@ -1,18 +1,15 @@
-//! What planners of kernels that walk rows share: rows in memory, how kernels read and write them, cutting, packing and sums of
+//! What planners of kernels that walk rows share: rows in memory, how kernels read and write them, cutting and sums of
 //! partial sums.
 
 use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
 
-use super::{
-    kernels::{Access, PackOutputParams, pack_output},
-    window::{ALIGN, STEP_MS},
-};
 use crate::{
     Error, Result,
+    elements::Access,
     gpu::{Caps, Dtype, Kernel, Needs, Part, Spec, params, part},
-    plan::{Bind, Builder, Slot, Step},
+    plan::{ALIGN, Bind, Builder, STEP_MS, Slot, Step},
 };
 
 params! {
@@ -153,46 +150,6 @@ pub(super) fn cut(
     let mut parts = cut(rows.start..middle, unit, row_ms, fits)?;
     parts.extend(cut(middle..rows.end, unit, row_ms, fits)?);
     Ok(parts)
-}
-
-/// Adds the steps that narrow f32 elements, dense in both.
-pub(super) fn pack_steps(
-    builder: &mut Builder,
-    caps: &Caps,
-    from: Slot,
-    into: Rows,
-    elements: u64,
-) {
-    // Six bytes an element, at a byte for every four operations a device can do.
-    let milliseconds = |elements: u64| 24.0 * elements as f64 / (caps.gflops * 1e6);
-    // Whole bindings of both tensors, at offsets that are aligned in both.
-    let mut most = (caps.binding_bytes / 4 / ALIGN * ALIGN).max(ALIGN);
-    while milliseconds(most) > STEP_MS && most > ALIGN {
-        most = (most / 2).next_multiple_of(ALIGN);
-    }
-    for first in (0..elements).step_by(most as usize) {
-        let count = most.min(elements - first);
-        let wide = Bind {
-            slot: from,
-            bytes: 4 * first..4 * (first + count),
-            write: false,
-        };
-        let packed = Bind {
-            slot: into.slot,
-            bytes: 2 * first..(2 * (first + count)).next_multiple_of(4),
-            write: true,
-        };
-        let params = PackOutputParams {
-            elements: count as u32,
-        };
-        builder.steps.push(Step {
-            kernel: pack_output(into.dtype),
-            bind: vec![wide, packed],
-            params: bytes_of(&params).to_vec(),
-            groups: count.div_ceil(2).div_ceil(64),
-            predicted_ms: milliseconds(count),
-        });
-    }
 }
 
 /// Partial sums `[sets, parts, block]` in f32.

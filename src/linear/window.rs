@@ -2,17 +2,13 @@
 
 use std::ops::Range;
 
+pub(super) use crate::plan::{ALIGN, STEP_MS};
+
 use super::Layout;
 use crate::{Error, Result, gpu::Caps};
 
 /// Segments and token windows begin at multiples of this, which every chunk and block divides.
 pub(super) const GRAIN: u64 = 64;
-
-/// Offsets of bindings are multiples of this, which satisfies every device.
-pub(super) const ALIGN: u64 = 256;
-
-/// The longest a dispatch is predicted to run; drivers reset a GPU that is busy for a second or two.
-pub(super) const STEP_MS: f64 = 100.0;
 
 /// What walkers walk over: sequences of tokens, with a state per sequence and head.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 use super::{Options, Shape, Status, plan, plan::OP};
 use crate::{
     Error, Result,
+    error::{length, stored_as},
     gpu::{Elem, Gpu, Pass, Tensor, View, ViewMut},
 };
 
@@ -31,41 +32,17 @@ pub struct Gradients<'a, T: Elem> {
 
 impl<T: Elem> Inputs<'_, T> {
     fn views(&self, shape: &Shape) -> Result<Vec<View<'_>>> {
-        dtype::<T>(shape)?;
-        length("q", self.q.len(), shape.query_len())?;
-        length("v", self.v.len(), shape.value_len())?;
+        stored_as::<T>(OP, shape.dtype)?;
+        length(OP, "q", self.q.len(), shape.query_len())?;
+        length(OP, "v", self.v.len(), shape.value_len())?;
         let mut views = vec![self.q.view()];
         if let Some(landmarks) = self.landmarks {
-            length("landmarks", landmarks.len(), shape.landmark_len())?;
+            length(OP, "landmarks", landmarks.len(), shape.landmark_len())?;
             views.push(landmarks.view());
         }
         views.push(self.v.view());
         Ok(views)
     }
-}
-
-fn dtype<T: Elem>(shape: &Shape) -> Result<()> {
-    if T::DTYPE == shape.dtype {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: "shape.dtype".into(),
-        expected: format!("the type of the tensors, {}", T::DTYPE.name()),
-        got: shape.dtype.name().into(),
-    })
-}
-
-fn length(what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: what.into(),
-        expected: format!("{expected} elements for this shape"),
-        got: len.to_string(),
-    })
 }
 
 /// SOFT attention: softmax-free, linear in the number of tokens, through `m` landmarks.
@@ -123,8 +100,8 @@ pub fn record<T: Elem>(
 ) -> Result<()> {
     let plan = plan::forward(shape, options, inputs.landmarks.is_none(), pass.caps())?;
     let views = inputs.views(shape)?;
-    length("o", o.len(), shape.value_len())?;
-    length("status", status.len(), shape.status_len())?;
+    length(OP, "o", o.len(), shape.value_len())?;
+    length(OP, "status", status.len(), shape.status_len())?;
     pass.run(&plan, &views, &mut [o.view_mut(), status.view_mut()])
 }
 
@@ -177,17 +154,22 @@ pub fn record_backward<T: Elem>(
     let pooled = inputs.landmarks.is_none();
     let plan = plan::backward(shape, options, pooled, pass.caps())?;
     let mut views = inputs.views(shape)?;
-    length("grad_o", grad_o.len(), shape.value_len())?;
+    length(OP, "grad_o", grad_o.len(), shape.value_len())?;
     views.push(grad_o.view());
     let (q, v) = (&mut *gradients.q, &mut *gradients.v);
-    length("gradients.q", q.len(), shape.query_len())?;
-    length("gradients.v", v.len(), shape.value_len())?;
-    length("status", status.len(), shape.status_len())?;
+    length(OP, "gradients.q", q.len(), shape.query_len())?;
+    length(OP, "gradients.v", v.len(), shape.value_len())?;
+    length(OP, "status", status.len(), shape.status_len())?;
     let mut outputs: Vec<ViewMut<'_>> = vec![q.view_mut()];
     match (&mut gradients.landmarks, pooled) {
         (None, true) => {}
         (Some(landmarks), false) => {
-            length("gradients.landmarks", landmarks.len(), shape.landmark_len())?;
+            length(
+                OP,
+                "gradients.landmarks",
+                landmarks.len(),
+                shape.landmark_len(),
+            )?;
             outputs.push(landmarks.view_mut());
         }
         (given, _) => {
@@ -234,9 +216,9 @@ pub fn pool_landmarks<T: Elem>(
     landmarks: &mut Tensor<T>,
 ) -> Result<()> {
     let plan = plan::pool(shape, gpu.caps())?;
-    dtype::<T>(shape)?;
-    length("q", q.len(), shape.query_len())?;
-    length("landmarks", landmarks.len(), shape.landmark_len())?;
+    stored_as::<T>(OP, shape.dtype)?;
+    length(OP, "q", q.len(), shape.query_len())?;
+    length(OP, "landmarks", landmarks.len(), shape.landmark_len())?;
     let mut pass = gpu.pass("landmarks");
     pass.run(&plan, &[q.view()], &mut [landmarks.view_mut()])?;
     pass.submit().map(drop)
@@ -254,9 +236,14 @@ pub fn pool_landmarks_backward<T: Elem>(
     grad_q: &mut Tensor<T>,
 ) -> Result<()> {
     let plan = plan::pool_backward(shape, gpu.caps())?;
-    dtype::<T>(shape)?;
-    length("grad_landmarks", grad_landmarks.len(), shape.landmark_len())?;
-    length("grad_q", grad_q.len(), shape.query_len())?;
+    stored_as::<T>(OP, shape.dtype)?;
+    length(
+        OP,
+        "grad_landmarks",
+        grad_landmarks.len(),
+        shape.landmark_len(),
+    )?;
+    length(OP, "grad_q", grad_q.len(), shape.query_len())?;
     let mut pass = gpu.pass("landmarks, backward");
     pass.run(&plan, &[grad_landmarks.view()], &mut [grad_q.view_mut()])?;
     pass.submit().map(drop)

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::{Options, Shape, plan::OP, run_of_landmark};
-use crate::{Error, Result};
+use crate::{Error, Result, error::length};
 
 /// What [`forward`] and [`backward`] read: values already rounded to their storage type, shaped as in [`Shape`].
 #[derive(Clone, Copy, Debug)]
@@ -28,18 +28,6 @@ pub struct Gradients {
     pub landmarks: Vec<f64>,
     /// Of v.
     pub v: Vec<f64>,
-}
-
-fn length(what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: what.into(),
-        expected: format!("{expected} elements"),
-        got: len.to_string(),
-    })
 }
 
 /// A matrix, row-major.
@@ -220,9 +208,14 @@ impl Head {
 fn check(shape: &Shape, options: &Options, inputs: &Inputs<'_>) -> Result<()> {
     shape.check(OP)?;
     options.check(OP)?;
-    length("q", inputs.q.len(), shape.query_len())?;
-    length("landmarks", inputs.landmarks.len(), shape.landmark_len())?;
-    length("v", inputs.v.len(), shape.value_len())
+    length(OP, "q", inputs.q.len(), shape.query_len())?;
+    length(
+        OP,
+        "landmarks",
+        inputs.landmarks.len(),
+        shape.landmark_len(),
+    )?;
+    length(OP, "v", inputs.v.len(), shape.value_len())
 }
 
 /// Puts the rows of each head where the layout has them.
@@ -264,7 +257,7 @@ pub fn forward(shape: &Shape, options: &Options, inputs: &Inputs<'_>) -> Result<
 pub fn condition(shape: &Shape, options: &Options, landmarks: &[f64]) -> Result<Vec<f64>> {
     shape.check(OP)?;
     options.check(OP)?;
-    length("landmarks", landmarks.len(), shape.landmark_len())?;
+    length(OP, "landmarks", landmarks.len(), shape.landmark_len())?;
     (0..shape.rows())
         .into_par_iter()
         .map(|n| {
@@ -301,7 +294,7 @@ pub fn backward(
     grad_o: &[f64],
 ) -> Result<Gradients> {
     check(shape, options, inputs)?;
-    length("grad_o", grad_o.len(), shape.value_len())?;
+    length(OP, "grad_o", grad_o.len(), shape.value_len())?;
     let heads = (0..shape.rows())
         .into_par_iter()
         .map(|n| {
@@ -375,7 +368,7 @@ fn head_backward(shape: &Shape, options: &Options, head: &Head, grad_o: &Matrix)
 pub fn pool_landmarks(shape: &Shape, q: &[f64]) -> Result<Vec<f64>> {
     shape.check(OP)?;
     shape.check_pooled(OP)?;
-    length("q", q.len(), shape.query_len())?;
+    length(OP, "q", q.len(), shape.query_len())?;
     let mut landmarks = Vec::with_capacity(shape.landmark_len());
     for n in 0..shape.rows() {
         let rows = rows_of(shape, q, n, shape.width);
@@ -401,8 +394,13 @@ pub fn pool_landmarks_backward(
 ) -> Result<()> {
     shape.check(OP)?;
     shape.check_pooled(OP)?;
-    length("grad_landmarks", grad_landmarks.len(), shape.landmark_len())?;
-    length("grad_q", grad_q.len(), shape.query_len())?;
+    length(
+        OP,
+        "grad_landmarks",
+        grad_landmarks.len(),
+        shape.landmark_len(),
+    )?;
+    length(OP, "grad_q", grad_q.len(), shape.query_len())?;
     let [batch, head, token] = shape.strides().map(|stride| stride as usize);
     let (m, width) = (shape.landmarks, shape.width);
     for n in 0..shape.rows() {

@@ -2,46 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::gpu::{Dtype, Kernel, Needs, Part, Spec, params, part};
-
-/// How the kernels over tokens read and write tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Access {
-    /// Storage type of q, landmarks, v and o.
-    pub dtype: Dtype,
-    /// Whether shaders have that type natively.
-    pub native: bool,
-    /// Whether every width is a multiple of four.
-    pub vectors: bool,
-}
-
-impl Access {
-    fn parts(self) -> [Part; 2] {
-        let access = if self.vectors {
-            part!("common/access_vec4.wgsl")
-        } else {
-            part!("common/access_scalar.wgsl")
-        };
-        [elem(self.dtype, self.native), access]
-    }
-
-    fn needs(self) -> Needs {
-        Needs {
-            f16: self.dtype == Dtype::F16 && self.native,
-            half: self.dtype == Dtype::F16 && !self.native,
-            subgroup: false,
-        }
-    }
-}
-
-fn elem(dtype: Dtype, native: bool) -> Part {
-    match dtype {
-        Dtype::F16 if native => part!("common/elem_f16.wgsl"),
-        Dtype::F16 => part!("common/elem_half.wgsl"),
-        Dtype::Bf16 => part!("common/elem_bf16.wgsl"),
-        _ => part!("common/elem_f32.wgsl"),
-    }
-}
+use crate::{
+    elements::{Access, by_words},
+    gpu::{Dtype, Kernel, Needs, Part, Spec, params, part},
+};
 
 /// Tile of the kernels over tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,13 +146,6 @@ params! {
         q_offset: u32,
         l_offset: u32,
         first: u32,
-        elements: u32,
-    }
-}
-
-params! {
-    /// Parameters of `linear/pack_output`.
-    PackParams {
         elements: u32,
     }
 }
@@ -375,15 +332,6 @@ pub(super) fn adjoint(terms: bool) -> Arc<Kernel> {
     ))
 }
 
-/// Kernels that write whole words have no use for native 16-bit types.
-fn by_words(dtype: Dtype) -> (Part, Needs) {
-    let needs = Needs {
-        half: dtype == Dtype::F16,
-        ..Needs::default()
-    };
-    (elem(dtype, false), needs)
-}
-
 pub(super) fn landmark_grad(dtype: Dtype) -> Arc<Kernel> {
     let (elem, needs) = by_words(dtype);
     let parts = [part!("soft/landmark_grad.wgsl"), elem];
@@ -418,22 +366,4 @@ pub(super) fn pool(dtype: Dtype) -> Arc<Kernel> {
 
 pub(super) fn pool_grad(dtype: Dtype) -> Arc<Kernel> {
     pooling("soft/pool_grad", part!("soft/pool_grad.wgsl"), dtype, 0)
-}
-
-/// The kernel of `linear` that packs outputs of odd width to 16 bits.
-pub(super) fn pack_output(dtype: Dtype) -> Arc<Kernel> {
-    let (elem, needs) = by_words(dtype);
-    Arc::new(Kernel {
-        name: "linear/pack_output",
-        parts: vec![
-            part!("linear/pack_output.wgsl"),
-            elem,
-            part!("common/grid.wgsl"),
-        ],
-        spec: Spec::default(),
-        needs,
-        params: PackParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
 }

@@ -20,11 +20,16 @@
 mod call;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
+mod cholesky;
 pub mod cpu;
 mod kernels;
+mod newton;
 pub mod plan;
+mod pool;
 mod shape;
 mod steps;
+mod system;
+mod tokens;
 
 pub use call::{
     Gradients, Inputs, backward, pool_landmarks, pool_landmarks_backward, record, record_backward,

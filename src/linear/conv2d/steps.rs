@@ -7,10 +7,11 @@ use bytemuck::bytes_of;
 use super::{Channels, Conv2d};
 use crate::{
     Error, Result,
+    elements::pack_steps,
     gpu::{Caps, Dtype, Kernel, Spec, params, part},
     linear::{
         Layout,
-        rows::{Io, Put, Rows, Sum, cut, pack_steps},
+        rows::{Io, Put, Rows, Sum, cut},
     },
     plan::{Bind, Builder, Slot, Step},
 };
@@ -252,7 +253,13 @@ impl Conv<'_> {
             });
         }
         if packs {
-            pack_steps(builder, caps, out.slot, held, shape.len() as u64);
+            pack_steps(
+                builder,
+                caps,
+                held.dtype,
+                [out.slot, held.slot],
+                shape.len() as u64,
+            );
         }
         Ok(())
     }

@@ -5,10 +5,11 @@ use rayon::prelude::*;
 use super::{
     Call, Head, Inputs, State, advance, dot, features,
     forward::{denominator, quotient},
-    length, optional, update,
+    optional, update,
 };
 use crate::{
     Result,
+    error::length,
     linear::{Decay, Options, Shape},
 };
 
@@ -81,7 +82,7 @@ pub fn backward_with_z(
     let call = Call::new(shape, options, inputs)?;
     let heads = call.heads();
     let states = heads.len() * call.state_elements();
-    length("grad_o", grad_o.len(), shape.output_len())?;
+    length(super::OP, "grad_o", grad_o.len(), shape.output_len())?;
     optional("grad_final_state", grad_final_state, states, false)?;
     let sums = heads.len() * call.features;
     optional("grad_final_z", grad_final_z, sums, false)?;

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use super::dot;
 use crate::{
     Result,
-    linear::{Conv2d, Layout, conv2d::length},
+    error::length,
+    linear::{Conv2d, Layout, conv2d::OP},
 };
 
 /// What [`depthwise_conv2d_adjoint`] returns: gradients in the shapes of x, the weights and the bias.
@@ -31,7 +32,7 @@ pub fn depthwise_conv2d(
 ) -> Result<Vec<f64>> {
     check(shape, x, weight)?;
     if let Some(bias) = bias {
-        length("bias", bias.len(), shape.kernels())?;
+        length(OP, "bias", bias.len(), shape.kernels())?;
     }
     let rows: Vec<Row> = rows(shape);
     let out = rows.par_iter().flat_map_iter(|row| {
@@ -58,7 +59,7 @@ pub fn depthwise_conv2d_adjoint(
     grad: &[f64],
 ) -> Result<Conv2dGradients> {
     check(shape, x, weight)?;
-    length("grad", grad.len(), shape.len())?;
+    length(OP, "grad", grad.len(), shape.len())?;
     let mut all = Conv2dGradients {
         x: vec![0.0; shape.len()],
         weight: vec![0.0; weight.len()],
@@ -83,8 +84,8 @@ pub fn depthwise_conv2d_adjoint(
 
 fn check(shape: &Conv2d, x: &[f64], weight: &[f64]) -> Result<()> {
     shape.check("depthwise_conv2d")?;
-    length("x", x.len(), shape.len())?;
-    length("weight", weight.len(), shape.kernels() * shape.taps())
+    length(OP, "x", x.len(), shape.len())?;
+    length(OP, "weight", weight.len(), shape.kernels() * shape.taps())
 }
 
 /// A token of a head, and the rows that its kernel meets, in the kernel's order; none outside the grid.

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::{Inputs, backward::sum_into, dot, length};
+use super::{Inputs, backward::sum_into, dot};
 use crate::{
     Result,
+    error::length,
     linear::{FeatureMap, FeatureShape, Shape},
 };
 
@@ -56,7 +57,12 @@ pub fn features_adjoint(
     grad: &[f64],
 ) -> Result<FeatureGradients> {
     let rows = Rows::new(shape, map, x, weight, bias)?;
-    length("grad", grad.len(), shape.rows() * map.width(shape.key))?;
+    length(
+        super::OP,
+        "grad",
+        grad.len(),
+        shape.rows() * map.width(shape.key),
+    )?;
     let mut gradients = rows.adjoint(x, grad.to_vec());
     if bias.is_none() {
         gradients.bias.clear();
@@ -107,7 +113,7 @@ impl<'a> Rows<'a> {
     ) -> Result<Rows<'a>> {
         shape.check(super::OP)?;
         map.check(super::OP)?;
-        length("x", x.len(), shape.rows() * shape.key)?;
+        length(super::OP, "x", x.len(), shape.rows() * shape.key)?;
         let lens = [weight, bias].map(|values| values.map(<[f64]>::len));
         let sets = map.weight_sets(super::OP, shape.key, Some(shape.heads), lens[0], lens[1])?;
         Ok(Rows {

@@ -34,7 +34,7 @@ pub use parallel::{
 };
 
 use super::{Decay, Layout, Options, Shape, shape::sequences};
-use crate::{Error, Result};
+use crate::{Error, Result, error::length};
 
 const OP: &str = "linear_attention";
 
@@ -84,22 +84,10 @@ impl<'a> Inputs<'a> {
     }
 }
 
-fn length(what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: what.into(),
-        expected: format!("{expected} elements"),
-        got: len.to_string(),
-    })
-}
-
 /// An optional input: of this length, and given if this is so.
 fn optional(what: &str, given: Option<&[f64]>, expected: usize, needed: bool) -> Result<()> {
     match given {
-        Some(values) => length(what, values.len(), expected),
+        Some(values) => length(OP, what, values.len(), expected),
         None if !needed => Ok(()),
         None => Err(Error::Argument {
             op: OP,
@@ -152,9 +140,9 @@ impl<'a> Call<'a> {
         let sequences = sequences(shape, OP, inputs.cu_seqlens)?;
         let features = options.feature_width(shape);
         let per_token = shape.state_rows() * shape.tokens;
-        length("q", inputs.q.len(), shape.query_len())?;
-        length("k", inputs.k.len(), shape.key_len())?;
-        length("v", inputs.v.len(), shape.value_len())?;
+        length(OP, "q", inputs.q.len(), shape.query_len())?;
+        length(OP, "k", inputs.k.len(), shape.key_len())?;
+        length(OP, "v", inputs.v.len(), shape.value_len())?;
         let decays = match options.decay {
             Decay::None => None,
             Decay::Head => Some(shape.kv_heads),

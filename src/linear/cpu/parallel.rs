@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Call, Head, Inputs, State, advance, backward, length};
+use super::{Call, Head, Inputs, State, advance, backward};
 use crate::{
     Result,
+    error::length,
     linear::{Decay, Options, Shape, plan::Lengths, shape::sequences},
 };
 
@@ -114,7 +115,7 @@ pub fn merge(
 ) -> Result<LocalState> {
     let added = merge_start(shape, options, &first.added, second)?;
     let expected = Lengths::new(shape, options).transfer;
-    length("first.transfer", first.transfer.len(), expected)?;
+    length(super::OP, "first.transfer", first.transfer.len(), expected)?;
     let features = options.feature_width(shape);
     let transfer = if options.delta {
         let mut product = vec![0.0; expected];
@@ -169,10 +170,10 @@ fn carry(
     transposed: bool,
 ) -> Result<Carry> {
     let lengths = Lengths::new(shape, options);
-    length("transfer", transfer.len(), lengths.transfer)?;
+    length(super::OP, "transfer", transfer.len(), lengths.transfer)?;
     for part in [carried, own] {
-        length("a state", part.state.len(), lengths.state)?;
-        length("z", part.z.len(), lengths.z)?;
+        length(super::OP, "a state", part.state.len(), lengths.state)?;
+        length(super::OP, "z", part.z.len(), lengths.z)?;
     }
     let mut sum = own.clone();
     let features = options.feature_width(shape);

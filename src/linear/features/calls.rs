@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    error::{length, stored_as},
     gpu::{Caps, Dtype, Elem, Gpu, Tensor, View},
     linear::rows::Rows,
     plan::{Builder, Plan, Slot, Work},
@@ -173,15 +174,8 @@ impl<T: Elem> FeatureInputs<'_, T> {
     }
 
     fn check(&self, shape: &FeatureShape) -> Result<()> {
-        if T::DTYPE != shape.dtype {
-            return Err(Error::Argument {
-                op: OP,
-                what: "shape.dtype".into(),
-                expected: format!("the type of x, {}", T::DTYPE.name()),
-                got: shape.dtype.name().into(),
-            });
-        }
-        length("x", self.x.len(), shape.rows() * shape.key)
+        stored_as::<T>(OP, shape.dtype)?;
+        length(OP, "x", self.x.len(), shape.rows() * shape.key)
     }
 
     fn weight_views(&self) -> impl Iterator<Item = View<'_>> {
@@ -190,18 +184,6 @@ impl<T: Elem> FeatureInputs<'_, T> {
             .flatten()
             .map(Tensor::view)
     }
-}
-
-fn length(what: &str, len: usize, expected: usize) -> Result<()> {
-    if len == expected {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        op: OP,
-        what: what.into(),
-        expected: format!("{expected} elements for this shape and map"),
-        got: len.to_string(),
-    })
 }
 
 /// A feature map of every row: y = φ(x), with the formulas of [`FeatureMap`].
@@ -231,7 +213,7 @@ pub fn features<T: Elem, Y: Elem>(
 ) -> Result<()> {
     inputs.check(shape)?;
     let plan = plan(shape, map, inputs.weights(), Y::DTYPE, gpu.caps())?;
-    length("y", y.len(), shape.rows() * map.width(shape.key))?;
+    length(OP, "y", y.len(), shape.rows() * map.width(shape.key))?;
     let views: Vec<_> = [inputs.x.view()]
         .into_iter()
         .chain(inputs.weight_views())
@@ -278,8 +260,8 @@ pub fn features_adjoint<T: Elem>(
     } = gradients;
     inputs.check(shape)?;
     let plan = plan_adjoint(shape, map, inputs.weights(), gpu.caps())?;
-    length("grad", grad.len(), shape.rows() * map.width(shape.key))?;
-    length("dx", dx.len(), inputs.x.len())?;
+    length(OP, "grad", grad.len(), shape.rows() * map.width(shape.key))?;
+    length(OP, "dx", dx.len(), inputs.x.len())?;
     let mut outputs = vec![dx.view_mut()];
     let pairs = [
         ("dweight", inputs.weight, dweight),
@@ -289,7 +271,7 @@ pub fn features_adjoint<T: Elem>(
         match (given, gradient) {
             (None, None) => {}
             (Some(given), Some(gradient)) => {
-                length(what, gradient.len(), given.len())?;
+                length(OP, what, gradient.len(), given.len())?;
                 outputs.push(gradient.view_mut());
             }
             (given, _) => {

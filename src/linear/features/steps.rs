@@ -7,8 +7,9 @@ use bytemuck::bytes_of;
 use super::{FeatureMap, FeatureShape, kernels};
 use crate::{
     Error, Result,
+    elements::pack_steps,
     gpu::{Caps, Dtype},
-    linear::rows::{Io, Put, Rows, cut, pack_steps},
+    linear::rows::{Io, Put, Rows, cut},
     plan::{Bind, Builder, Slot, Step},
 };
 
@@ -338,6 +339,12 @@ impl Mapping<'_> {
             return;
         }
         let elements = (self.shape.rows() * into.stride) as u64;
-        pack_steps(builder, self.caps, from.slot, into, elements);
+        pack_steps(
+            builder,
+            self.caps,
+            into.dtype,
+            [from.slot, into.slot],
+            elements,
+        );
     }
 }
