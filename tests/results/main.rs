@@ -46,7 +46,7 @@ fn plans(problem: &dyn Problem) -> Vec<Plan> {
             loop_iterations: gpu.caps().loop_iterations,
             ..caps
         };
-        for plan in problem.plans(&caps, true).unwrap_or_default() {
+        for plan in problem.plans(&caps, false).unwrap_or_default() {
             if plan.check(gpu.caps()).is_ok() && plans.iter().all(|other| other.steps != plan.steps)
             {
                 plans.push(plan);
@@ -56,13 +56,14 @@ fn plans(problem: &dyn Problem) -> Vec<Plan> {
     plans
 }
 
-/// Runs every plan of a case, with and without run-time checks, and judges each output.
+/// Runs every plan of a case with run-time checks, the planner's choice without them as well (as every other test does), and
+/// judges each output.
 fn misses(case: &Case) -> Vec<String> {
     let problem = case.bind().unwrap();
     let references = problem.reference().unwrap();
     let mut misses = Vec::new();
-    for plan in plans(problem.as_ref()) {
-        for checked in [true, false] {
+    for (n, plan) in plans(problem.as_ref()).into_iter().enumerate() {
+        for checked in [true, false].into_iter().take(if n == 0 { 2 } else { 1 }) {
             let arrays = run(gpu(), problem.as_ref(), &plan, checked).unwrap();
             for ((output, array), reference) in
                 problem.outputs().iter().zip(&arrays).zip(&references)
