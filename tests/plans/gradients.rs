@@ -257,6 +257,8 @@ proptest! {
                         let together = if of("head_first") == 1 { of("tokens") } else { 1 };
                         match step.kernel.name {
                             "linear/state_copy" => of("states") <= of("ratio"),
+                            // Sets between aligned offsets.
+                            "linear/sum_parts" => (2..=64).contains(&of("sets")),
                             // One chunk of every head.
                             "linear/decay_gradient" => of("groups") <= of("heads"),
                             _ => p.contains_key("group") && of("rows") <= 64 * of("group") * together,
