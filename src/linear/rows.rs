@@ -214,7 +214,8 @@ impl Sum {
         let (len, words, unit) = match self.sets {
             1 => (count, [0, 1], 64),
             sets => {
-                let aligned = |n: &u64| (n * own) % 64 == 0 && (n * count) % 64 == 0;
+                let aligned =
+                    |n: &u64| (n * own).is_multiple_of(64) && (n * count).is_multiple_of(64);
                 let mut units = [1, 2, 4, 8, 16, 32].into_iter();
                 (sets, [own, count], units.find(aligned).unwrap_or(64))
             }
