@@ -163,33 +163,53 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    /// Adds the step that sums some elements of every block over the parts, in order, into `[sets, elements]`.
+    /// Adds the steps that sum some elements of every block over the parts, in order, into `[sets, elements]`: one set is cut
+    /// by elements, several between sets, at aligned offsets.
     pub fn step(&self, builder: &mut Builder, caps: &Caps, elements: Range<u64>, into: Slot) {
         let count = elements.end - elements.start;
-        let params = SumPartsParams {
-            sets: self.sets as u32,
-            parts: self.parts as u32,
-            block: self.block as u32,
-            first: elements.start as u32,
-            count: count as u32,
-            accumulate: self.accumulate.into(),
+        let own = self.parts * self.block;
+        let (len, words, unit) = match self.sets {
+            1 => (count, [0, 1], 64),
+            sets => {
+                let aligned =
+                    |n: &u64| (n * own).is_multiple_of(64) && (n * count).is_multiple_of(64);
+                let mut units = [1, 2, 4, 8, 16, 32].into_iter();
+                (sets, [own, count], units.find(aligned).unwrap_or(64))
+            }
         };
-        let binds = [
-            (self.sums, self.sets * self.parts * self.block, false),
-            (into, self.sets * count, true),
-        ];
-        let bind = binds.map(|(slot, len, write)| Bind {
-            slot,
-            bytes: 0..4 * len.max(1),
-            write,
-        });
-        builder.steps.push(Step {
-            kernel: sum_parts(),
-            bind: bind.into(),
-            params: bytes_of(&params).to_vec(),
-            groups: (self.sets * count).div_ceil(64),
-            predicted_ms: (self.sets * self.parts * count) as f64 * 16.0 / (caps.gflops * 1e6),
-        });
+        let ms = |sums: u64| (sums * self.parts) as f64 * 16.0 / (caps.gflops * 1e6);
+        let most = (STEP_MS / ms(words[1] * unit)).clamp(1.0, f64::from(u32::MAX)) as u64 * unit;
+        for at in (0..len).step_by(most as usize) {
+            let n = most.min(len - at);
+            let [sets, first, count] = match self.sets {
+                1 => [1, elements.start + at, n],
+                _ => [n, elements.start, count],
+            };
+            let params = SumPartsParams {
+                sets: sets as u32,
+                parts: self.parts as u32,
+                block: self.block as u32,
+                first: first as u32,
+                count: count as u32,
+                accumulate: self.accumulate.into(),
+            };
+            let binds = [
+                (self.sums, at * words[0], sets * own, false),
+                (into, at * words[1], sets * count, true),
+            ];
+            let bind = binds.map(|(slot, begin, len, write)| Bind {
+                slot,
+                bytes: 4 * begin..4 * (begin + len.max(1)),
+                write,
+            });
+            builder.steps.push(Step {
+                kernel: sum_parts(),
+                bind: bind.into(),
+                params: bytes_of(&params).to_vec(),
+                groups: (sets * count).div_ceil(64),
+                predicted_ms: ms(sets * count),
+            });
+        }
     }
 }
 

@@ -173,7 +173,7 @@ fn backwards(most: usize) -> impl Strategy<Value = Backward> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: 256,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]
@@ -258,6 +258,8 @@ proptest! {
                         match step.kernel.name {
                             "linear/state_copy" => of("states") <= of("ratio"),
                             "linear/initial_gradient" => of("states") == 1,
+                            // Sets between aligned offsets.
+                            "linear/sum_parts" => (2..=64).contains(&of("sets")),
                             // One chunk of every head.
                             "linear/decay_gradient" => of("groups") <= of("heads"),
                             _ => p.contains_key("group") && of("rows") <= 64 * of("group") * together,
