@@ -560,7 +560,7 @@ fn record(gpu: &Gpu, plans: &[Plan]) -> Result<(), String> {
     let mut pass = gpu.pass("shaders");
     for plan in plans {
         let tensors = |output: bool| -> subquad::Result<Vec<Tensor<u32>>> {
-            let mut bytes = vec![0; 8];
+            let mut bytes = vec![0; 16];
             for bind in plan.steps.iter().flat_map(|step| &step.bind) {
                 if let (Slot::Input(n), false) | (Slot::Output(n), true) = (bind.slot, output) {
                     let most: &mut u64 = &mut bytes[usize::from(n)];
