@@ -166,7 +166,7 @@ fn wrong_arguments_of_gradients_are_refused() {
         ),
         (
             but(|s| s.inputs[3] = Some(48)),
-            " does not support gradients through initial_z; cut sequences with the normaliser in the forward only",
+            ": initial_z must be absent without the normaliser, got a tensor",
         ),
     ];
     let wrong: Vec<String> = cases
