@@ -347,5 +347,5 @@ fn public_calls_write_what_their_plans_do() {
         dtype: Dtype::F16,
         ..call.shape
     };
-    refused(halves, &inputs, "dtype of the shape");
+    refused(halves, &inputs, "shape.dtype");
 }
