@@ -159,7 +159,8 @@ fn lanes(caps: &Caps) -> u32 {
     }
 }
 
-fn kernel(
+/// A kernel over f32 buffers: its parts, and that of folded grids.
+pub(super) fn kernel(
     name: &'static str,
     parts: impl IntoIterator<Item = Part>,
     spec: Spec,

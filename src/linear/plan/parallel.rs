@@ -1,15 +1,16 @@
 //! What a segment adds to the state and what it leaves of the one before, and how segments go together.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytemuck::bytes_of;
 
 use super::{Call, OP, Slots, States, fitting};
 use crate::{
     Result,
-    gpu::{Caps, Field as Param, Kernel, Needs, Part, Spec, params, part},
+    gpu::{Caps, Spec, params, part},
     linear::{
         Decay, Layout, Options, Shape,
+        adjoint::kernel,
         kernels::{Fading, Rule, Start},
         walk::{Rows, Walk, copy, fill},
         window::{ALIGN, Field, STEP_MS},
@@ -317,28 +318,6 @@ pub fn fold(shape: &Shape, options: &Options, fold: Fold, caps: &Caps) -> Result
     let plan = builder.plan(OP, label.into(), work);
     plan.check(caps)?;
     Ok(plan)
-}
-
-fn kernel(
-    name: &'static str,
-    parts: impl IntoIterator<Item = Part>,
-    spec: Spec,
-    params: &'static [Param],
-    workgroup: [u32; 3],
-    workgroup_bytes: u32,
-) -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name,
-        parts: parts
-            .into_iter()
-            .chain([part!("common/grid.wgsl")])
-            .collect(),
-        spec,
-        needs: Needs::default(),
-        params,
-        workgroup,
-        workgroup_bytes,
-    })
 }
 
 /// The bytes of some words from an aligned start, and how many words lie before them.
