@@ -22,6 +22,7 @@ pub mod distill;
 mod elements;
 mod error;
 pub mod gpu;
+pub mod hamming;
 pub mod linear;
 pub mod plan;
 #[cfg(feature = "cli")]
