@@ -4,7 +4,9 @@
 //! because a plan is data, one function runs any problem.
 
 mod file;
+mod made;
 mod problem;
+mod read;
 mod run;
 
 use std::{collections::BTreeMap, fmt};
@@ -15,8 +17,9 @@ use serde_json::{Map, Value};
 use crate::{Error, gpu::Dtype};
 
 pub use file::write_whole;
+pub use made::Numbers;
 pub use problem::{Bench, Op, Output, Problem, Reference, ops};
-pub use run::{Loaded, Verdict, judge, run, run_cpu};
+pub use run::{Loaded, Verdict, judge, run};
 
 /// Why a case or a command did not run.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +89,27 @@ impl Array {
         }
     }
 
-    /// Values rounded to a floating-point type.
+    /// An array of u32.
+    pub fn u32(shape: &[usize], values: &[u32]) -> Array {
+        Array {
+            dtype: Dtype::U32,
+            shape: shape.to_vec(),
+            bytes: bytemuck::cast_slice(values).to_vec(),
+        }
+    }
+
+    /// Values rounded to a type.
     pub fn rounded(dtype: Dtype, shape: &[usize], values: &[f64]) -> Array {
         let bytes = match dtype {
+            Dtype::U32 => values
+                .iter()
+                .flat_map(|x| (*x as u32).to_le_bytes())
+                .collect(),
+            Dtype::I32 => values
+                .iter()
+                .flat_map(|x| (*x as i32).to_le_bytes())
+                .collect(),
+            Dtype::U8 => values.iter().map(|x| *x as u8).collect(),
             Dtype::F16 => values
                 .iter()
                 .flat_map(|x| f16::from_f64(*x).to_le_bytes())
@@ -97,7 +118,7 @@ impl Array {
                 .iter()
                 .flat_map(|x| bf16::from_f64(*x).to_le_bytes())
                 .collect(),
-            _ => values
+            Dtype::F32 => values
                 .iter()
                 .flat_map(|x| (*x as f32).to_le_bytes())
                 .collect(),

@@ -27,6 +27,7 @@ pub mod linear;
 pub mod plan;
 #[cfg(feature = "cli")]
 pub mod roof;
+mod rows;
 pub mod soft;
 #[cfg(feature = "cli")]
 pub mod softmax;

@@ -18,7 +18,8 @@ use crate::{
     Error, Result,
     gpu::{Caps, Class, Dtype, Kernel, Needs, Part, Spec, params, part},
     linear::{Layout, Shape},
-    plan::{ALIGN, Bind, Plan, STEP_MS, Slot, Step, Work},
+    plan::{ALIGN, Bind, Plan, Slot, Step, Work},
+    rows::{Rows, dispatches},
 };
 
 const OP: &str = "softmax_attention";
@@ -319,8 +320,6 @@ impl Planner<'_> {
         let row_flops = 2.0 * (self.shape.key + self.shape.value) as f64;
         let group_ms =
             self.tile.rows() as f64 * self.keys() as f64 * row_flops / (self.caps.gflops * 1e6);
-        let per_dim = u64::from(self.caps.groups_per_dim);
-        let most = ((STEP_MS / group_ms) as u64).clamp(1, per_dim * per_dim);
         let kernel = Arc::new(
             self.tile
                 .kernel(self.vectors(), self.causal, self.carries()),
@@ -328,18 +327,9 @@ impl Planner<'_> {
         let mut key_begin = 0;
         while key_begin < self.tokens() {
             let keys = key_begin..(key_begin + self.keys()).min(self.tokens());
-            let mut first = groups.start;
-            while first < groups.end {
-                let count = most.min(groups.end - first);
-                steps.push(self.step(
-                    &kernel,
-                    &units,
-                    &keys,
-                    first,
-                    count,
-                    group_ms * count as f64,
-                ));
-                first += count;
+            for groups in dispatches(groups.clone(), group_ms, self.caps) {
+                let ms = group_ms * (groups.end - groups.start) as f64;
+                steps.push(self.step(&kernel, &units, &keys, groups, ms));
             }
             key_begin = keys.end;
         }
@@ -354,8 +344,7 @@ impl Planner<'_> {
         kernel: &Arc<Kernel>,
         units: &Range<u64>,
         keys: &Range<u64>,
-        first: u64,
-        groups: u64,
+        groups: Range<u64>,
         predicted_ms: f64,
     ) -> Step {
         let shape = self.shape;
@@ -364,7 +353,7 @@ impl Planner<'_> {
             Layout::Bthd => [h * t, 1, h],
             Layout::Bhtd => [h * t, t, 1],
         };
-        let bind = |slot, width: usize| self.bind(slot, units, width as u64, 4);
+        let bind = |slot, width: usize| self.bind(slot, units, width);
         let (q, q_offset) = bind(Slot::Input(0), shape.key);
         let (k, k_offset) = bind(Slot::Input(1), shape.key);
         let (v, v_offset) = bind(Slot::Input(2), shape.value);
@@ -372,8 +361,9 @@ impl Planner<'_> {
         let mut binds = vec![q, k, v, o];
         let mut rows_offset = 0;
         if self.carries() {
-            let (rows, offset) = self.bind(Slot::Scratch(0), units, 1, 8);
-            rows_offset = offset;
+            // The shader counts in pairs.
+            let (rows, offset) = self.bind(Slot::Scratch(0), units, 2);
+            rows_offset = offset.cast_signed().div_euclid(2).cast_unsigned();
             binds.push(rows);
         }
         let params = Params {
@@ -383,8 +373,8 @@ impl Planner<'_> {
             value: shape.value as u32,
             tiles: self.tiles() as u32,
             slices: self.tile.slices(shape) as u32,
-            first: first as u32,
-            groups: groups as u32,
+            first: groups.start as u32,
+            groups: (groups.end - groups.start) as u32,
             key_begin: keys.start as u32,
             key_end: keys.end as u32,
             batch_stride,
@@ -401,17 +391,18 @@ impl Planner<'_> {
             kernel: kernel.clone(),
             bind: binds,
             params: bytes_of(&params).to_vec(),
-            groups,
+            groups: groups.end - groups.start,
             predicted_ms,
         }
     }
 
     /// The part of a tensor that some units occupy, and the offset in elements for indices counted from its start.
-    fn bind(&self, slot: Slot, units: &Range<u64>, width: u64, elem_bytes: u64) -> (Bind, u32) {
-        let unit_bytes = self.units().1 * self.tokens() * width * elem_bytes;
-        let bytes = units.start * unit_bytes / ALIGN * ALIGN..units.end * unit_bytes;
-        let offset = 0u64.wrapping_sub(bytes.start / elem_bytes) as u32;
-        let write = !matches!(slot, Slot::Input(_));
-        (Bind { slot, bytes, write }, offset)
+    fn bind(&self, slot: Slot, units: &Range<u64>, width: usize) -> (Bind, u32) {
+        let rows = Rows {
+            slot,
+            dtype: Dtype::F32,
+            stride: (self.units().1 * self.tokens()) as usize * width,
+        };
+        rows.bind(units, !matches!(slot, Slot::Input(_)))
     }
 }

@@ -92,6 +92,21 @@ pub trait Problem: Send + Sync {
     /// # Errors
     /// Those of the reference.
     fn reference(&self) -> Result<Vec<Reference>, Error>;
+    /// The outputs on this machine's processor, by the quickest path there is: the reference, unless an operator has one.
+    ///
+    /// # Errors
+    /// Those of that path.
+    fn native(&self) -> Result<Vec<Array>, Error> {
+        let references = self.reference()?.into_iter();
+        let outputs = self.outputs();
+        Ok(outputs
+            .iter()
+            .zip(references)
+            .map(|(output, reference)| {
+                Array::rounded(output.dtype, &output.shape, &reference.values)
+            })
+            .collect())
+    }
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
     /// What the outputs of a run say about the run itself: an operator that reports failure in one of them makes it an error.

@@ -100,20 +100,6 @@ pub fn run(
     loaded.download()
 }
 
-/// The outputs of a problem by the CPU reference, rounded to their storage types.
-///
-/// # Errors
-/// Those of the reference.
-pub fn run_cpu(problem: &dyn Problem) -> Result<Vec<Array>, Error> {
-    let references = problem.reference()?;
-    Ok(problem
-        .outputs()
-        .iter()
-        .zip(references)
-        .map(|(output, reference)| Array::rounded(output.dtype, &output.shape, &reference.values))
-        .collect())
-}
-
 /// How far an output is from what it should be.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdict {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Gpu,
-    case::{Array, Case, Failure, Loaded, Problem, judge, run, run_cpu},
+    case::{Array, Case, Failure, Loaded, Problem, judge, run},
     plan::Plan,
 };
 
@@ -56,7 +56,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
         Some(gpu) => on_gpu(gpu, &case, problem)?,
         None => {
             let started = Instant::now();
-            let arrays = run_cpu(problem)?;
+            let arrays = problem.native()?;
             say!("{}: {} on the CPU reference (f64)", case.name, case.op);
             (arrays, started.elapsed())
         }
@@ -113,7 +113,7 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
                 let plan = adjoint.plans(gpu.caps(), false)?.swap_remove(0);
                 run(gpu, adjoint.as_ref(), &plan, false)?
             }
-            None => run_cpu(adjoint.as_ref())?,
+            None => adjoint.native()?,
         };
         keep(adjoint.as_ref(), arrays, "grad.")?;
     }

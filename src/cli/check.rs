@@ -7,7 +7,7 @@ use serde_json::Map;
 use super::case_files;
 use crate::{
     Error, Gpu,
-    case::{Array, Case, Failure, Output, Problem, judge, ops, run, run_cpu},
+    case::{Array, Case, Failure, Output, Problem, judge, ops, run},
 };
 
 /// Arguments of `check`.
@@ -136,7 +136,7 @@ impl Judged {
     ) -> Result<bool, Failure> {
         let mut runs: Vec<(String, Vec<Array>)> = Vec::new();
         match &args.gpu {
-            None => runs.push(("cpu".into(), run_cpu(problem)?)),
+            None => runs.push(("cpu".into(), problem.native()?)),
             Some(gpu) => {
                 let plans = match problem.plans(gpu.caps(), !args.quick) {
                     Err(error @ Error::Unsupported { .. }) => {

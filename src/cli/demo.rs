@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Instant};
 use super::bench::{Effort, measure, most_runs, progress, repeat};
 use crate::{
     Gpu,
-    case::{Array, Failure, Verdict, judge, run, run_cpu, write_whole},
+    case::{Array, Failure, Verdict, judge, run, write_whole},
     linear::Shape,
     softmax,
 };
@@ -149,7 +149,7 @@ fn attend(gpu: Option<&Gpu>, layer: &Layer) -> Result<(Outputs, Vec<Checked>), F
     let [q, k, v] = &layer.qkv;
     let expected = softmax::cpu(&shape, layer.scale(), true, q, k, v)?;
     let Some(gpu) = gpu else {
-        let arrays = run_cpu(problem)?;
+        let arrays = problem.native()?;
         let outputs = Outputs {
             lightning: arrays.first().map(Array::values).unwrap_or_default(),
             softmax: expected,

@@ -1,13 +1,11 @@
 //! `hedgehog_distill` as the program, the tests and the benches see it: the losses, and the gradients of their mean.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{KEPT, OP as NAME, Options, Shape, cpu, plan};
 use crate::{
     Error,
-    case::{Array, Bench, Case, Failure, Op, Output, Problem, Reference},
+    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference},
     gpu::{Caps, Class, Dtype},
     plan::{Builder, Plan, Slot, Work},
 };
@@ -30,11 +28,8 @@ struct Distill {
 fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     let names = ["q", "k", "phi_q", "phi_k"];
     let q = case.input("q")?;
-    let (&[batch, heads, tokens, key], &[.., features]) =
-        (q.shape.as_slice(), case.input("phi_q")?.shape.as_slice())
-    else {
-        return Err(case.wrong(format!("tensor q must have four axes, got {q:?}")));
-    };
+    let [batch, heads, tokens, key] = case.axes("q", "[batch, heads, tokens, key]")?;
+    let [.., features] = case.axes::<4>("phi_q", "[batch, heads, tokens, features]")?;
     let shape = Shape {
         batch,
         heads,
@@ -43,21 +38,8 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         features,
         dtype: q.dtype,
     };
-    let causal = match case.params.get("causal") {
-        None => true,
-        Some(Value::Bool(flag)) => *flag,
-        Some(other) => {
-            return Err(case.wrong(format!(
-                "parameter causal must be true or false, got {other}"
-            )));
-        }
-    };
-    let scale = match case.params.get("scale") {
-        None => (key as f64).sqrt().recip(),
-        Some(value) => value
-            .as_f64()
-            .ok_or_else(|| case.wrong(format!("parameter scale must be a number, got {value}")))?,
-    };
+    let causal = case.flag("causal", true)?;
+    let scale = case.number("scale")?.unwrap_or((key as f64).powf(-0.5));
     let options = Options {
         causal,
         scale: scale as f32,
@@ -68,13 +50,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         ("phi_q", Dtype::F32, features),
         ("phi_k", Dtype::F32, features),
     ] {
-        let (array, axes) = (case.input(name)?, [batch, heads, tokens, width]);
-        if array.shape != axes || array.dtype != dtype {
-            return Err(case.wrong(format!(
-                "tensor {name} must be {} {axes:?}, got {array:?}",
-                dtype.name()
-            )));
-        }
+        case.shaped(name, dtype, &[batch, heads, tokens, width])?;
     }
     let [q, k, phi_q, phi_k] = names.map(|name| case.input(name).cloned());
     Ok(Box::new(Distill {
@@ -178,40 +154,17 @@ impl Problem for Distill {
 /// A case made from a formula: q and k in (-2, 2), features in (0, 1), from a linear congruential generator.
 fn made(name: &str, dtype: Dtype, causal: bool, sizes: [usize; 5]) -> Case {
     let [batch, heads, tokens, key, features] = sizes;
-    let mut seed = name.bytes().fold(1u64, |seed, byte| {
-        seed.wrapping_mul(31).wrapping_add(byte.into())
-    });
-    let mut array = |dtype: Dtype, width: usize, least: f64, most: f64| {
-        let axes = [batch, heads, tokens, width];
-        let mut next = || {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let unit = ((seed >> 40) as f64 + 0.5) / f64::from(1 << 24);
-            least + (most - least) * unit
-        };
-        let values: Vec<f64> = (0..axes.iter().product()).map(|_| next()).collect();
-        Array::rounded(dtype, &axes, &values)
+    let mut numbers = Numbers::of(name);
+    let mut array = |dtype, width, centre, factor| {
+        numbers.array(dtype, &[batch, heads, tokens, width], centre, factor)
     };
     let inputs = [
-        ("q".to_owned(), array(dtype, key, -2.0, 2.0)),
-        ("k".to_owned(), array(dtype, key, -2.0, 2.0)),
-        ("phi_q".to_owned(), array(Dtype::F32, features, 0.0, 1.0)),
-        ("phi_k".to_owned(), array(Dtype::F32, features, 0.0, 1.0)),
+        ("q", array(dtype, key, 0.0, 2.0)),
+        ("k", array(dtype, key, 0.0, 2.0)),
+        ("phi_q", array(Dtype::F32, features, 0.5, 0.5)),
+        ("phi_k", array(Dtype::F32, features, 0.5, 0.5)),
     ];
-    Case {
-        name: name.into(),
-        op: NAME.into(),
-        params: json!({ "causal": causal })
-            .as_object()
-            .cloned()
-            .unwrap_or_default(),
-        source: "generated".into(),
-        inputs: inputs.into(),
-        grad_outputs: BTreeMap::new(),
-        expected: BTreeMap::new(),
-        expected_grads: BTreeMap::new(),
-    }
+    Case::made(name, NAME, json!({ "causal": causal }), inputs)
 }
 
 fn builtin() -> Vec<Case> {

@@ -8,8 +8,9 @@ use super::{KEPT, OP, Options, Shape};
 use crate::{
     Error, Result,
     elements::Access,
-    gpu::{Caps, Kernel, Part, Spec, params, part},
-    plan::{ALIGN, Bind, Plan, STEP_MS, Slot, Step, Work},
+    gpu::{Caps, Dtype, Kernel, Part, Spec, params, part},
+    plan::{ALIGN, Bind, Plan, Slot, Step, Work},
+    rows::{Rows, dispatches},
 };
 
 params! {
@@ -192,8 +193,6 @@ impl<'a> Planner<'a> {
             };
         let group_flops = (self.tile * columns) as f64 * 2.0 * width as f64;
         let group_ms = group_flops / (self.caps.gflops * 1e6);
-        let per_dim = u64::from(self.caps.groups_per_dim);
-        let most = ((STEP_MS / group_ms) as u64).clamp(1, per_dim * per_dim);
         let kernel = Arc::new(self.kernel(kind));
         let mut from = 0;
         while from < heads {
@@ -201,19 +200,10 @@ impl<'a> Planner<'a> {
             let mut begin = 0;
             while begin < self.tokens() {
                 let walked = begin..(begin + columns).min(self.tokens());
-                let mut first = bound.start * per_head;
-                while first < bound.end * per_head {
-                    let groups = most.min(bound.end * per_head - first);
-                    let ms = group_ms * groups as f64;
-                    steps.push(self.step(
-                        kind,
-                        &kernel,
-                        &bound,
-                        &walked,
-                        first..first + groups,
-                        ms,
-                    ));
-                    first += groups;
+                let groups = bound.start * per_head..bound.end * per_head;
+                for groups in dispatches(groups, group_ms, self.caps) {
+                    let ms = group_ms * (groups.end - groups.start) as f64;
+                    steps.push(self.step(kind, &kernel, &bound, &walked, groups, ms));
                 }
                 begin = walked.end;
             }
@@ -286,25 +276,25 @@ impl<'a> Planner<'a> {
         predicted_ms: f64,
     ) -> Step {
         let shape = self.shape;
-        let bind = |slot, width, elem_bytes| self.bind(slot, heads, width as u64, elem_bytes);
-        let (q, qk_offset) = bind(Slot::Input(0), shape.key, shape.dtype.bytes());
-        let (k, _) = bind(Slot::Input(1), shape.key, shape.dtype.bytes());
-        let (phi_q, phi_offset) = bind(Slot::Input(2), shape.features, 4);
-        let (phi_k, _) = bind(Slot::Input(3), shape.features, 4);
+        let bind = |slot, width, dtype| self.bind(slot, heads, width as u64, dtype);
+        let (q, qk_offset) = bind(Slot::Input(0), shape.key, shape.dtype);
+        let (k, _) = bind(Slot::Input(1), shape.key, shape.dtype);
+        let (phi_q, phi_offset) = bind(Slot::Input(2), shape.features, Dtype::F32);
+        let (phi_k, _) = bind(Slot::Input(3), shape.features, Dtype::F32);
         let mut binds = vec![q, k, phi_q, phi_k];
         let mut loss_offset = 0;
         let rows_offset = match kind {
             Kind::Loss => {
-                let (rows, offset) = bind(Slot::Output(2), KEPT, 4);
-                let (loss, at) = bind(Slot::Output(0), 1, 4);
+                let (rows, offset) = bind(Slot::Output(2), KEPT, Dtype::F32);
+                let (loss, at) = bind(Slot::Output(0), 1, Dtype::F32);
                 loss_offset = at;
-                binds.extend([rows, loss, bind(Slot::Output(1), 1, 4).0]);
+                binds.extend([rows, loss, bind(Slot::Output(1), 1, Dtype::F32).0]);
                 offset
             }
             _ => {
-                let (rows, offset) = bind(Slot::Input(4), KEPT, 4);
+                let (rows, offset) = bind(Slot::Input(4), KEPT, Dtype::F32);
                 let slot = Slot::Output((kind == Kind::Keys).into());
-                binds.extend([rows, bind(slot, shape.features, 4).0]);
+                binds.extend([rows, bind(slot, shape.features, Dtype::F32).0]);
                 offset
             }
         };
@@ -335,12 +325,12 @@ impl<'a> Planner<'a> {
     }
 
     /// The part of a tensor that some heads occupy, and the offset in elements for indices counted from its start.
-    fn bind(&self, slot: Slot, heads: &Range<u64>, width: u64, elem_bytes: u64) -> (Bind, u32) {
-        let head_bytes = self.tokens() * width * elem_bytes;
-        let bytes =
-            heads.start * head_bytes / ALIGN * ALIGN..(heads.end * head_bytes).next_multiple_of(4);
-        let offset = 0u64.wrapping_sub(bytes.start / elem_bytes) as u32;
-        let write = !matches!(slot, Slot::Input(_));
-        (Bind { slot, bytes, write }, offset)
+    fn bind(&self, slot: Slot, heads: &Range<u64>, width: u64, dtype: Dtype) -> (Bind, u32) {
+        let rows = Rows {
+            slot,
+            dtype,
+            stride: (self.tokens() * width) as usize,
+        };
+        rows.bind(heads, !matches!(slot, Slot::Input(_)))
     }
 }

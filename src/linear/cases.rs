@@ -4,7 +4,6 @@ mod adjoint;
 mod made;
 
 use adjoint::Adjoint;
-use serde_json::Value;
 
 use super::{
     Decay, FeatureMap, Layout, Options, Shape, cpu,
@@ -45,47 +44,15 @@ struct LinearAttention {
 }
 
 fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
-    let text = |name: &str, default: &'static str| match case.params.get(name) {
-        None => Ok(default.to_owned()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(case.wrong(format!("parameter {name} must be text, got {other}"))),
-    };
-    let flag = |name: &str, default: bool| match case.params.get(name) {
-        None => Ok(default),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(other) => Err(case.wrong(format!(
-            "parameter {name} must be true or false, got {other}"
-        ))),
-    };
-    let number = |name: &str| {
-        let number = case.params.get(name).and_then(Value::as_f64);
-        match number.filter(|number| number.is_finite()) {
-            Some(number) => Ok(number as f32),
-            None => Err(case.wrong(format!("parameter {name} must be a finite number"))),
-        }
-    };
-    let layout = match text("layout", "")?.as_str() {
-        "bthd" => Layout::Bthd,
-        "bhtd" => Layout::Bhtd,
-        other => {
-            return Err(case.wrong(format!(
-                "parameter layout must be bthd or bhtd, got \"{other}\""
-            )));
-        }
-    };
+    let number = |name: &str| Ok::<_, Failure>(case.needed(name, case.number(name)?)? as f32);
+    let layout = case.choice("layout", &[("bthd", Layout::Bthd), ("bhtd", Layout::Bhtd)])?;
     let scale = number("scale")?;
-    let normalize = match flag("normalize", false)? {
+    let normalize = match case.flag("normalize", false)? {
         true => Some(number("eps")?),
         false => None,
     };
-    let nu = match case.params.get("nu") {
-        None => 1,
-        Some(nu) => nu
-            .as_u64()
-            .and_then(|nu| u32::try_from(nu).ok())
-            .ok_or_else(|| case.wrong("parameter nu must be a whole number"))?,
-    };
-    let name = text("feature_map", "identity")?;
+    let nu = u32::try_from(case.count("nu")?.unwrap_or(1)).unwrap_or(u32::MAX);
+    let name = case.text("feature_map", "identity")?;
     let known = FeatureMap::all(nu);
     let feature_map = *known.iter().find(|map| map.name() == name).ok_or_else(|| {
         let names: Vec<_> = known.iter().map(|map| map.name()).collect();
@@ -155,7 +122,10 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         }
         (None, tensor) => tensor.cloned(),
     };
-    let decay = match text("decay", if given.is_some() { "head" } else { "none" })?.as_str() {
+    let decay = match case
+        .text("decay", if given.is_some() { "head" } else { "none" })?
+        .as_str()
+    {
         "none" => Decay::None,
         "head" => Decay::Head,
         "token" => Decay::Token,
@@ -169,7 +139,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     let options = Options {
         decay,
         delta: case.inputs.contains_key("beta"),
-        causal: flag("causal", true)?,
+        causal: case.flag("causal", true)?,
         normalize,
         feature_map,
         scale,
@@ -219,7 +189,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     };
     if let Some((expected, what)) = expected {
         let log_decay = given.ok_or_else(|| {
-            let decay = text("decay", "head").unwrap_or_default();
+            let decay = case.text("decay", "head").unwrap_or_default();
             case.wrong(format!(
                 "decay {decay} needs a tensor or parameter log_decay with {what}"
             ))
@@ -250,7 +220,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         Some(z) => Some(f32s("initial_z", z.clone(), &sums)?),
         None => None,
     };
-    let step = flag("step", false)?;
+    let step = case.flag("step", false)?;
     // A step updates z in place, wherever it starts.
     let zeros = || Array::f32(&sums, &vec![0.0; sums.iter().product()]);
     let initial_z = initial_z.or_else(|| (step && normalize.is_some()).then(zeros));

@@ -11,7 +11,6 @@ use super::{
     Decay, FeatureMap, FeatureShape, Form, Options, Shape,
     features::{self, steps},
     kernels::{Access, Fading, Rule, Start},
-    rows,
     shape::sequences,
     walk::{Packed, Rows, Walk, copy, fill},
     window::Field,
@@ -21,6 +20,7 @@ use crate::{
     elements::pack_steps,
     gpu::{Caps, Dtype},
     plan::{Builder, Plan, Slot, Work},
+    rows,
 };
 
 /// The operator's name in case files.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Options, Shape, Solver, Status, cpu, plan, plan::Part};
 use crate::{
     Error,
-    case::{Array, Bench, Case, Failure, Op, Output, Problem, Reference},
+    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference},
     gpu::{Caps, Class, Dtype},
     linear::Layout,
     plan::Plan,
@@ -32,49 +32,20 @@ struct SoftAttention {
 }
 
 fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
-    let flag = |name: &str| match case.params.get(name) {
-        None => Ok(false),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(other) => Err(case.wrong(format!(
-            "parameter {name} must be true or false, got {other}"
-        ))),
+    let layout = case.choice("layout", &[("bhtd", Layout::Bhtd), ("bthd", Layout::Bthd)])?;
+    let number = |name: &str, default: f64| Ok::<_, Failure>(case.number(name)?.unwrap_or(default));
+    let newton = Solver::Newton {
+        tolerance: number("tolerance", 1e-3)? as f32,
+        max_iterations: number("max_iterations", 64.0)? as u32,
     };
-    let number = |name: &str, default: f64| match case.params.get(name) {
-        None => Ok(default),
-        Some(value) => value
-            .as_f64()
-            .ok_or_else(|| case.wrong(format!("parameter {name} must be a number, got {value}"))),
-    };
-    let text = |name: &str, default: &'static str| match case.params.get(name) {
-        None => Ok(default.to_owned()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(case.wrong(format!("parameter {name} must be text, got {other}"))),
-    };
-    let layout = match text("layout", "bhtd")?.as_str() {
-        "bthd" => Layout::Bthd,
-        "bhtd" => Layout::Bhtd,
-        other => {
-            return Err(case.wrong(format!(
-                "parameter layout must be bthd or bhtd, got \"{other}\""
-            )));
-        }
-    };
-    let solver = match text("solver", "cholesky")?.as_str() {
-        "cholesky" => Solver::Cholesky,
-        "newton" => Solver::Newton {
-            tolerance: number("tolerance", 1e-3)? as f32,
-            max_iterations: number("max_iterations", 64.0)? as u32,
-        },
-        other => {
-            return Err(case.wrong(format!(
-                "parameter solver must be cholesky or newton, got \"{other}\""
-            )));
-        }
-    };
+    let solver = case.choice(
+        "solver",
+        &[("cholesky", Solver::Cholesky), ("newton", newton)],
+    )?;
     let options = Options {
         ridge: number("ridge", 0.01)? as f32,
         solver,
-        symmetric_norm: flag("symmetric_norm")?,
+        symmetric_norm: case.flag("symmetric_norm", false)?,
     };
 
     let (q, v) = (case.input("q")?, case.input("v")?);
@@ -127,7 +98,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
             "tensors must have one type, got {q:?} and {other:?}"
         )));
     }
-    let part = match (grad_o.is_some(), flag("backward")?) {
+    let part = match (grad_o.is_some(), case.flag("backward", false)?) {
         (true, true) => Part::Backward,
         (true, false) => Part::Both,
         (false, false) => Part::Forward,
@@ -384,19 +355,8 @@ impl Made {
 
     fn case(self) -> Case {
         let shape = self.shape;
-        let mut seed = self.name.bytes().fold(1u64, |seed, byte| {
-            seed.wrapping_mul(31).wrapping_add(byte.into())
-        });
-        let mut array = |axes: &[usize], factor: f64| {
-            let mut next = || {
-                seed = seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                factor * ((seed >> 40) as f64 / f64::from(1 << 23) - 1.0)
-            };
-            let values: Vec<f64> = (0..axes.iter().product()).map(|_| next()).collect();
-            Array::rounded(shape.dtype, axes, &values)
-        };
+        let mut numbers = Numbers::of(&self.name);
+        let mut array = |axes: &[usize], factor: f64| numbers.array(shape.dtype, axes, 0.0, factor);
         let mut inputs = BTreeMap::new();
         inputs.insert("q".into(), array(&axes(&shape, shape.width), 1.5));
         inputs.insert("v".into(), array(&axes(&shape, shape.value), 1.0));

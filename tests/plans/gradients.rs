@@ -259,7 +259,7 @@ proptest! {
                             "linear/state_copy" => of("states") <= of("ratio"),
                             "linear/initial_gradient" => of("states") == 1,
                             // Sets between aligned offsets.
-                            "linear/sum_parts" => (2..=64).contains(&of("sets")),
+                            "common/sum_parts" => (2..=64).contains(&of("sets")),
                             // One chunk of every head.
                             "linear/decay_gradient" => of("groups") <= of("heads"),
                             _ => p.contains_key("group") && of("rows") <= 64 * of("group") * together,

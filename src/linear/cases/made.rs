@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, json};
 
 use crate::{
-    case::{Array, Bench, Case},
+    case::{Array, Bench, Case, Numbers},
     gpu::{Class, Dtype},
     linear::{
         Decay, FeatureMap, Layout, Options, Shape, log_decay_retention, plan, slopes_opennlplab,
@@ -124,21 +124,9 @@ impl Made {
             0 => self.shape.batch,
             bounds => bounds - 1,
         };
-        let mut seed = self.name.bytes().fold(1u64, |seed, byte| {
-            seed.wrapping_mul(31).wrapping_add(byte.into())
-        });
-        // Values in (centre - factor, centre + factor).
+        let mut numbers = Numbers::of(&self.name);
         let mut array = |dtype: Dtype, shape: &[usize], centre: f64, factor: f64| {
-            let mut next = || {
-                seed = seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                (seed >> 40) as f64 / f64::from(1 << 23) - 1.0
-            };
-            let values: Vec<f64> = (0..shape.iter().product())
-                .map(|_| centre + factor * next())
-                .collect();
-            Array::rounded(dtype, shape, &values)
+            numbers.array(dtype, shape, centre, factor)
         };
         let axes = |heads: usize, more: &[usize]| super::axes_of(&self.shape, heads, more);
         let narrow = (key as f64).powf(-0.5);

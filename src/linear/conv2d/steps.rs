@@ -11,9 +11,10 @@ use crate::{
     gpu::{Caps, Dtype, Kernel, Spec, params, part},
     linear::{
         Layout,
-        rows::{Io, Put, Rows, Sum, cut},
+        rows::{Io, Put},
     },
     plan::{Bind, Builder, Slot, Step},
+    rows::{Rows, Sum, cut},
 };
 
 /// Workgroup memory that the kernels of a workgroup's channels may take.

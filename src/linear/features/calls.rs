@@ -8,8 +8,8 @@ use crate::{
     Error, Result,
     error::{length, stored_as},
     gpu::{Caps, Dtype, Elem, Gpu, Tensor, View},
-    linear::rows::Rows,
     plan::{Builder, Plan, Slot, Work},
+    rows::Rows,
 };
 
 /// The name of the maps' calls in errors.

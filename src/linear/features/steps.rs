@@ -9,8 +9,9 @@ use crate::{
     Error, Result,
     elements::pack_steps,
     gpu::{Caps, Dtype},
-    linear::rows::{Io, Put, Rows, cut},
+    linear::rows::{Io, Put},
     plan::{Bind, Builder, Slot, Step},
+    rows::{Rows, cut},
 };
 
 #[cfg(test)]

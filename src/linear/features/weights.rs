@@ -10,12 +10,9 @@ use super::{
 };
 use crate::{
     Result,
-    linear::{
-        Layout,
-        rows::{Io, Rows, Sum, cut},
-        window::STEP_MS,
-    },
+    linear::{Layout, rows::Io, window::STEP_MS},
     plan::{Bind, Builder, Step},
+    rows::{Rows, Sum, cut},
 };
 
 /// Rows that one dispatch of a kernel with weights covers, by heads.

@@ -18,11 +18,11 @@ use crate::{
         },
         features::steps,
         kernels::{Access, Rule, Start},
-        rows,
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
     },
     plan::{Builder, Plan, Slot, Work},
+    rows,
 };
 
 /// What goes in and out of the gradients beside the tensors that the options name.

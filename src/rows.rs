@@ -1,0 +1,163 @@
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, and sums of partial sums.
+
+use std::{ops::Range, sync::Arc};
+
+use bytemuck::bytes_of;
+
+use crate::{
+    Error, Result,
+    gpu::{Caps, Dtype, Kernel, Needs, Spec, params, part},
+    plan::{ALIGN, Bind, Builder, STEP_MS, Slot, Step},
+};
+
+params! {
+    /// Parameters of `sum_parts`.
+    SumPartsParams {
+        sets: u32,
+        parts: u32,
+        block: u32,
+        first: u32,
+        count: u32,
+        accumulate: u32,
+    }
+}
+
+/// Rows in memory, `stride` elements apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pub slot: Slot,
+    pub dtype: Dtype,
+    pub stride: usize,
+}
+
+impl Rows {
+    /// The bytes of some rows, from an aligned start.
+    pub fn span(&self, rows: &Range<u64>) -> Range<u64> {
+        let row_bytes = self.stride as u64 * self.dtype.bytes();
+        rows.start * row_bytes / ALIGN * ALIGN..(rows.end * row_bytes).next_multiple_of(4)
+    }
+
+    /// Some rows, and the offset in elements for indices counted from row 0.
+    pub fn bind(&self, rows: &Range<u64>, write: bool) -> (Bind, u32) {
+        let bytes = self.span(rows);
+        let offset = 0u64.wrapping_sub(bytes.start / self.dtype.bytes()) as u32;
+        let slot = self.slot;
+        (Bind { slot, bytes, write }, offset)
+    }
+}
+
+/// Cuts a range of workgroups into dispatches that a device takes and that are quick.
+pub(crate) fn dispatches(
+    groups: Range<u64>,
+    group_ms: f64,
+    caps: &Caps,
+) -> impl Iterator<Item = Range<u64>> + use<> {
+    let per_dim = u64::from(caps.groups_per_dim);
+    let most = ((STEP_MS / group_ms.max(1e-12)) as u64).clamp(1, per_dim * per_dim);
+    let end = groups.end;
+    groups
+        .step_by(most as usize)
+        .map(move |first| first..end.min(first + most))
+}
+
+/// Halves a range at multiples of `unit` until its parts fit, and are quick where they have more than one unit.
+pub(crate) fn cut(
+    rows: Range<u64>,
+    unit: u64,
+    row_ms: f64,
+    fits: &impl Fn(&Range<u64>) -> bool,
+) -> Result<Vec<Range<u64>>> {
+    let len = rows.end - rows.start;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let fitting = fits(&rows);
+    if fitting && (len <= unit || len as f64 * row_ms <= STEP_MS) {
+        return Ok(vec![rows]);
+    }
+    if len <= unit {
+        return Err(Error::Limit {
+            what: "neighbouring rows in one binding".into(),
+            needed: len,
+            available: 0,
+            remedy: "use the layout bthd, fewer heads or a device with larger bindings",
+        });
+    }
+    let middle = rows.start + (len / 2).next_multiple_of(unit).min(len - 1);
+    let mut parts = cut(rows.start..middle, unit, row_ms, fits)?;
+    parts.extend(cut(middle..rows.end, unit, row_ms, fits)?);
+    Ok(parts)
+}
+
+/// Partial sums `[sets, parts, block]` in f32.
+pub(crate) struct Sum {
+    pub sums: Slot,
+    pub sets: u64,
+    pub parts: u64,
+    pub block: u64,
+    /// Whether the totals are added to what is there.
+    pub accumulate: bool,
+}
+
+impl Sum {
+    /// Adds the steps that sum some elements of every block over the parts, in order, into `[sets, elements]`: one set is cut
+    /// by elements, several between sets, at aligned offsets.
+    pub fn step(&self, builder: &mut Builder, caps: &Caps, elements: Range<u64>, into: Slot) {
+        let count = elements.end - elements.start;
+        let own = self.parts * self.block;
+        let (len, words, unit) = match self.sets {
+            1 => (count, [0, 1], 64),
+            sets => {
+                let aligned =
+                    |n: &u64| (n * own).is_multiple_of(64) && (n * count).is_multiple_of(64);
+                let mut units = [1, 2, 4, 8, 16, 32].into_iter();
+                (sets, [own, count], units.find(aligned).unwrap_or(64))
+            }
+        };
+        let ms = |sums: u64| (sums * self.parts) as f64 * 16.0 / (caps.gflops * 1e6);
+        let most = (STEP_MS / ms(words[1] * unit)).clamp(1.0, f64::from(u32::MAX)) as u64 * unit;
+        for at in (0..len).step_by(most as usize) {
+            let n = most.min(len - at);
+            let [sets, first, count] = match self.sets {
+                1 => [1, elements.start + at, n],
+                _ => [n, elements.start, count],
+            };
+            let params = SumPartsParams {
+                sets: sets as u32,
+                parts: self.parts as u32,
+                block: self.block as u32,
+                first: first as u32,
+                count: count as u32,
+                accumulate: self.accumulate.into(),
+            };
+            let binds = [
+                (self.sums, at * words[0], sets * own, false),
+                (into, at * words[1], sets * count, true),
+            ];
+            let bind = binds.map(|(slot, begin, len, write)| Bind {
+                slot,
+                bytes: 4 * begin..4 * (begin + len.max(1)),
+                write,
+            });
+            builder.steps.push(Step {
+                kernel: sum_parts(),
+                bind: bind.into(),
+                params: bytes_of(&params).to_vec(),
+                groups: (sets * count).div_ceil(64),
+                predicted_ms: ms(sets * count),
+            });
+        }
+    }
+}
+
+fn sum_parts() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/sum_parts",
+        parts: vec![part!("common/sum_parts.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: SumPartsParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
