@@ -1,0 +1,10 @@
+// Distances as words, out[out_offset + i*out_stride + j].
+fn emit(i: u32, j: u32, d: vec4u) {
+    if (i < p.a_len) {
+        for (var n = 0u; n < 4u; n++) {
+            if (j + n < p.b_len) {
+                out[p.out_offset + i * p.out_stride + j + n] = d[n];
+            }
+        }
+    }
+}
