@@ -19,8 +19,6 @@ struct Params {
     groups: u32,
     out_offset: u32,
     out_stride: u32,
-    first_row: u32,
-    first_column: u32,
 }
 var<immediate> p: Params;
 

@@ -33,6 +33,11 @@ pub fn ops() -> &'static [Op] {
         crate::linear::cases::OP,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::hamming::cases::pack::PACK,
+        crate::hamming::cases::pack::UNPACK,
+        crate::hamming::cases::pack::POPCOUNTS,
+        crate::hamming::cases::distance::OP,
+        crate::hamming::cases::distance::SYMMETRIC,
     ]
 }
 

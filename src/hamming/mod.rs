@@ -8,5 +8,10 @@
 //! index), ascending, so that ties go to the lower index on every device.
 
 pub mod bits;
+#[cfg(feature = "cli")]
+pub(crate) mod cases;
+pub mod cpu;
+pub mod distance;
+pub mod pack;
 
 pub use bits::{ABSENT, MAX_BITS};

@@ -1,0 +1,4 @@
+//! References of the operators on codes, for clarity: scalar, exact in integers, f64 elsewhere.
+
+pub mod distance;
+pub mod pack;
