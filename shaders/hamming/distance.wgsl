@@ -19,6 +19,8 @@ struct Params {
     groups: u32,
     out_offset: u32,
     out_stride: u32,
+    a_counts_offset: u32,
+    b_counts_offset: u32,
 }
 var<immediate> p: Params;
 

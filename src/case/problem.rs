@@ -38,6 +38,8 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::cases::pack::POPCOUNTS,
         crate::hamming::cases::distance::OP,
         crate::hamming::cases::distance::SYMMETRIC,
+        crate::hamming::cases::gram::OP,
+        crate::hamming::cases::maxsim::OP,
     ]
 }
 

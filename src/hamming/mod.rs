@@ -12,6 +12,9 @@ pub mod bits;
 pub(crate) mod cases;
 pub mod cpu;
 pub mod distance;
+pub mod gram;
+pub mod maxsim;
 pub mod pack;
+mod tile;
 
-pub use bits::{ABSENT, MAX_BITS};
+pub use bits::{ABSENT, MAX_BITS, words};

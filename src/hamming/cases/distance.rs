@@ -10,7 +10,8 @@ use crate::{
     hamming::{
         bits::words,
         cpu,
-        distance::{self, Count, Pairs, Store, Tile, Triangle},
+        distance::{self, Count, Pairs, Store, Triangle},
+        tile::Tile,
     },
     plan::Plan,
 };
@@ -113,7 +114,7 @@ impl Problem for Matrix {
 }
 
 /// The plan with the tile for a device, then, if asked for, with every other that it can run.
-fn each_tile(
+pub(super) fn each_tile(
     caps: &Caps,
     all: bool,
     plan: impl Fn(Tile) -> Result<Plan, Error>,

@@ -1,6 +1,8 @@
 //! Operators on codes as the program, the tests and the benches see them.
 
 pub(crate) mod distance;
+pub(crate) mod gram;
+pub(crate) mod maxsim;
 pub(crate) mod pack;
 
 use crate::case::{Array, Output, Reference};

@@ -1,4 +1,6 @@
 //! References of the operators on codes, for clarity: scalar, exact in integers, f64 elsewhere.
 
 pub mod distance;
+pub mod gram;
+pub mod maxsim;
 pub mod pack;
