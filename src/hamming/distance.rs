@@ -226,6 +226,7 @@ pub(crate) fn plan_tiled(
 ) -> Result<Plan> {
     check(shape, count, store)?;
     let emit = match store {
+        Store::U32 if shape.columns.is_multiple_of(4) => part!("hamming/store_vectors.wgsl"),
         Store::U32 => part!("hamming/store_u32.wgsl"),
         Store::U16 => part!("hamming/store_u16.wgsl"),
     };
