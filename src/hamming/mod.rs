@@ -7,6 +7,9 @@
 //! Distances and indices are u32; [`ABSENT`] in both stands where there is no item. Every ordered result is ordered by (distance,
 //! index), ascending, so that ties go to the lower index on every device.
 
+pub mod allowed;
 pub mod bits;
+pub mod simd;
 
+pub use allowed::{Allowed, Filter};
 pub use bits::{ABSENT, MAX_BITS};
