@@ -12,24 +12,34 @@ const BYTE_WORDS: usize = 31;
 /// See [`Native::scan`](super::level::Native::scan).
 #[target_feature(enable = "avx2")]
 pub(super) fn scan<const Q: usize>(run: &Run<'_, Q>, block: &mut Block<Q>) -> Option<usize> {
+    let limits = run.limits.map(|limit| _mm256_set1_epi32(limit as i32));
     first_hit(run, block, |codes, block| {
+        let mut signs = _mm256_setzero_si256();
         for part in 0..4 {
             let mut sums = [[_mm256_setzero_si256(); 2]; Q];
             let words = codes.chunks(BLOCK * BYTE_WORDS);
             for (codes, queries) in words.zip(run.queries.chunks(Q * BYTE_WORDS)) {
                 let bytes = byte_counts::<Q>(codes, queries, part);
-                for (sum, bytes) in sums.iter_mut().flatten().zip(bytes.iter().flatten()) {
-                    *sum = _mm256_add_epi32(*sum, widen(*bytes));
+                for (sums, bytes) in sums.iter_mut().zip(bytes) {
+                    for (sum, bytes) in sums.iter_mut().zip(bytes) {
+                        *sum = _mm256_add_epi32(*sum, widen(bytes));
+                    }
                 }
             }
-            for (sums, row) in sums.iter().zip(&mut block.distance) {
+            let rows = block.distance.iter_mut().zip(limits);
+            for ([a, b], (row, limit)) in sums.into_iter().zip(rows) {
+                let below = [_mm256_sub_epi32(a, limit), _mm256_sub_epi32(b, limit)];
+                signs = below
+                    .into_iter()
+                    .fold(signs, |signs, below| _mm256_or_si256(signs, below));
                 let (to, _) = row.as_chunks_mut::<8>();
-                for (sum, to) in sums.iter().zip(to.iter_mut().skip(2 * part)) {
-                    store(to, *sum);
+                if let Some([to_a, to_b]) = to.get_mut(2 * part..2 * part + 2) {
+                    store(to_a, a);
+                    store(to_b, b);
                 }
             }
         }
-        below(block, &run.limits)
+        _mm256_movemask_ps(_mm256_castsi256_ps(signs)) != 0 && below(block, &run.limits)
     })
 }
 

@@ -1,7 +1,7 @@
 //! All distances.
 
-use super::{Database, Options, level::BLOCK, sweep::Sweep, threads};
-use crate::{Error, Result, hamming::Allowed};
+use super::{Database, Options, database::rows, level::BLOCK, sweep::Sweep, threads};
+use crate::{Error, Result, error::length, hamming::Allowed};
 
 const OP: &str = "hamming_distance";
 
@@ -41,7 +41,9 @@ impl Database {
     /// `Argument` when `queries` does not fit, `Limit` when the result cannot be addressed, `Unsupported` when the machine lacks
     /// the level.
     pub fn distances(&self, queries: &[u32]) -> Result<Vec<u32>> {
-        matrix(self, queries, |distance| distance)
+        let mut matrix = vec![0; self.matrix_len::<u32>(queries)?];
+        self.distances_into(queries, &mut matrix)?;
+        Ok(matrix)
     }
 
     /// [`distances`](Self::distances) in 16 bits.
@@ -49,6 +51,24 @@ impl Database {
     /// # Errors
     /// As [`distances`](Self::distances), and `Argument` for codes of more than 65,535 bits.
     pub fn distances_u16(&self, queries: &[u32]) -> Result<Vec<u16>> {
+        let mut matrix = vec![0; self.matrix_len::<u16>(queries)?];
+        self.distances_u16_into(queries, &mut matrix)?;
+        Ok(matrix)
+    }
+
+    /// [`distances`](Self::distances) into memory that exists: touching new memory takes longer than the distances.
+    ///
+    /// # Errors
+    /// As [`distances`](Self::distances), and `Argument` when `matrix` has not N·M elements.
+    pub fn distances_into(&self, queries: &[u32], matrix: &mut [u32]) -> Result<()> {
+        fill(self, queries, matrix, |distance| distance)
+    }
+
+    /// [`distances_u16`](Self::distances_u16) into memory that exists.
+    ///
+    /// # Errors
+    /// As [`distances_u16`](Self::distances_u16), and `Argument` when `matrix` has not N·M elements.
+    pub fn distances_u16_into(&self, queries: &[u32], matrix: &mut [u16]) -> Result<()> {
         if self.bits() > u16::MAX as usize {
             return Err(Error::Argument {
                 op: OP,
@@ -57,37 +77,53 @@ impl Database {
                 got: self.bits().to_string(),
             });
         }
-        matrix(self, queries, |distance| distance as u16)
+        fill(self, queries, matrix, |distance| distance as u16)
+    }
+
+    /// The elements of the result, if they can be addressed.
+    fn matrix_len<T>(&self, queries: &[u32]) -> Result<usize> {
+        let rows = rows(OP, "queries", queries, self.bits())?;
+        let most = isize::MAX as usize / size_of::<T>();
+        let len = rows.checked_mul(self.len()).filter(|len| *len <= most);
+        len.ok_or(Error::Limit {
+            what: format!("{OP} (elements of the result)"),
+            needed: (rows as u64).saturating_mul(self.len() as u64),
+            available: most as u64,
+            remedy: "split the queries",
+        })
     }
 }
 
-fn matrix<T: Copy + Default + Send>(
+fn fill<T: Send>(
     database: &Database,
     queries: &[u32],
+    matrix: &mut [T],
     narrow: impl Fn(u32) -> T + Sync,
-) -> Result<Vec<T>> {
+) -> Result<()> {
     let allowed = Allowed::default();
     let sweep = Sweep::new(OP, database, queries, &allowed)?;
-    let (rows, items) = (sweep.count, database.len());
-    let most = isize::MAX as usize / size_of::<T>();
-    let Some(len) = rows.checked_mul(items).filter(|len| *len <= most) else {
-        return Err(Error::Limit {
-            what: format!("{OP} (elements of the result)"),
-            needed: (rows as u64).saturating_mul(items as u64),
-            available: most as u64,
-            remedy: "split the queries",
-        });
-    };
-    let mut matrix = vec![T::default(); len];
-    if len == 0 {
-        return Ok(matrix);
+    length(
+        OP,
+        "matrix",
+        matrix.len(),
+        database.matrix_len::<T>(queries)?,
+    )?;
+    if matrix.is_empty() {
+        return Ok(());
     }
-    let all = database.bits() as u32 + 1;
+    let (items, all) = (database.len(), database.bits() as u32 + 1);
     let write = |row: &mut &mut [T], distances: &[u32; BLOCK], _, first: u32| {
         let to = row.get_mut(first as usize..).unwrap_or_default();
-        to.iter_mut()
-            .zip(distances)
-            .for_each(|(to, distance)| *to = narrow(*distance));
+        match to.first_chunk_mut::<BLOCK>() {
+            Some(to) => to
+                .iter_mut()
+                .zip(distances)
+                .for_each(|(to, distance)| *to = narrow(*distance)),
+            None => to
+                .iter_mut()
+                .zip(distances)
+                .for_each(|(to, distance)| *to = narrow(*distance)),
+        }
         all
     };
     let tasks = matrix.chunks_mut(ROWS * items).enumerate();
@@ -95,13 +131,8 @@ fn matrix<T: Copy + Default + Send>(
         let mut rows: Vec<&mut [T]> = rows.chunks_mut(items).collect();
         let mut limits = vec![all; rows.len()];
         let queries = at * ROWS..at * ROWS + rows.len();
-        sweep.over(
-            queries,
-            std::iter::once(0..database.blocks_len()),
-            &mut rows,
-            &mut limits,
-            &write,
-        );
+        let blocks = std::iter::once(0..database.blocks_len());
+        sweep.over(queries, blocks, &mut rows, &mut limits, &write);
     });
-    Ok(matrix)
+    Ok(())
 }

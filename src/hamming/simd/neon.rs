@@ -12,24 +12,30 @@ const BYTE_WORDS: usize = 31;
 /// See [`Native::scan`](super::level::Native::scan).
 #[target_feature(enable = "neon")]
 pub(super) fn scan<const Q: usize>(run: &Run<'_, Q>, block: &mut Block<Q>) -> Option<usize> {
+    let limits = run.limits.map(|limit| vdupq_n_u32(limit));
     first_hit(run, block, |codes, block| {
+        let mut signs = vdupq_n_u32(0);
         for part in 0..4 {
             let mut sums = [[vdupq_n_u32(0); 4]; Q];
             let words = codes.chunks(BLOCK * BYTE_WORDS);
             for (codes, queries) in words.zip(run.queries.chunks(Q * BYTE_WORDS)) {
                 let bytes = byte_counts::<Q>(codes, queries, part);
-                for (sum, bytes) in sums.iter_mut().flatten().zip(bytes.iter().flatten()) {
-                    *sum = vaddq_u32(*sum, vpaddlq_u16(vpaddlq_u8(*bytes)));
+                for (sums, bytes) in sums.iter_mut().zip(bytes) {
+                    for (sum, bytes) in sums.iter_mut().zip(bytes) {
+                        *sum = vaddq_u32(*sum, vpaddlq_u16(vpaddlq_u8(bytes)));
+                    }
                 }
             }
-            for (sums, row) in sums.iter().zip(&mut block.distance) {
+            let rows = block.distance.iter_mut().zip(limits);
+            for (sums, (row, limit)) in sums.into_iter().zip(rows) {
                 let (to, _) = row.as_chunks_mut::<4>();
-                for (sum, to) in sums.iter().zip(to.iter_mut().skip(4 * part)) {
-                    store(to, *sum);
+                for (sum, to) in sums.into_iter().zip(to.iter_mut().skip(4 * part)) {
+                    signs = vorrq_u32(signs, vsubq_u32(sum, limit));
+                    store(to, sum);
                 }
             }
         }
-        below(block, &run.limits)
+        vmaxvq_u32(signs) >> 31 != 0 && below(block, &run.limits)
     })
 }
 
