@@ -101,7 +101,7 @@ fn sample(sweep: &Sweep<'_>, start: usize, queries: usize, k: usize) -> Vec<u32>
     let sampled = |stride: &usize| blocks * BLOCK / stride;
     let Some(stride) = [64, 32, 16, 8]
         .into_iter()
-        .find(|stride| sampled(stride) >= (8 * k).max(1024))
+        .find(|stride| sampled(stride) >= (16 * k).max(4096))
     else {
         return limits;
     };
@@ -147,7 +147,7 @@ impl Nearest {
     fn new(k: usize, bits: usize, limit: u32) -> Self {
         Self {
             k,
-            items: Vec::new(),
+            items: Vec::with_capacity(Self::capacity(k).min(1024)),
             counts: vec![0; bits + 1],
             below: 0,
             limit,
