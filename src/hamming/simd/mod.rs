@@ -1,9 +1,9 @@
 //! The same operators on the CPU, by its vector instructions: AVX-512, AVX2, NEON or plain Rust, chosen at run time.
 //!
 //! [`Database`] owns codes in blocks of 64, word w of all of them together, so that a register holds one word of several codes.
-//! A scan compares 4 queries with a block at a time and leaves the registers only where a distance is below its query's limit. Work is shared
-//! between threads by queries and by segments of the database, so that a single query uses all of them. Results are integers:
-//! they depend neither on the level nor on the number of threads.
+//! A scan compares 4 queries with a block at a time and leaves the registers only where a distance is below its query's limit.
+//! Work is shared between threads by queries and by segments of the database, so that a single query uses all of them. Results
+//! are integers: they depend neither on the level nor on the number of threads.
 //!
 //! ```
 //! use subquad::hamming::{Allowed, simd};

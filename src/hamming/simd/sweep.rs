@@ -128,8 +128,8 @@ impl<'a> Sweep<'a> {
             .map(move |at| at..(at + len).min(blocks.end))
     }
 
-    /// Takes `queries` over ranges of blocks. `hit` gets a query's state, the distances of a block, a bit for each allowed one below
-    /// the query's limit and the index of the first; it returns the query's new limit, which may not rise.
+    /// Takes `queries` over ranges of blocks. `hit` gets a query's state, the distances of a block, a bit for each allowed one
+    /// below the query's limit and the index of the first; it returns the query's new limit, which may not rise.
     pub(super) fn over<T>(
         &self,
         queries: Range<usize>,
