@@ -38,8 +38,8 @@ impl Database {
     /// The distance of every query to every code, `[N, M]`.
     ///
     /// # Errors
-    /// `Argument` when `queries` does not fit, `Limit` when the result cannot be addressed, `Unsupported` when the machine lacks
-    /// the level.
+    /// `Argument` when `queries` does not fit, `Limit` when the result cannot be addressed, `Unsupported` when the machine
+    /// lacks the level.
     pub fn distances(&self, queries: &[u32]) -> Result<Vec<u32>> {
         let mut matrix = vec![0; self.matrix_len::<u32>(queries)?];
         self.distances_into(queries, &mut matrix)?;

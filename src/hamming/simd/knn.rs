@@ -28,12 +28,12 @@ pub struct Neighbours {
 impl Database {
     /// The k nearest allowed items of every query: the stable counting sort of all of them by distance, cut at k. Any k.
     ///
-    /// A limit per query, from a sample of the database and then from what was found, keeps all but a few items from leaving the
-    /// registers; whatever the order of the database, an item costs a constant number of steps.
+    /// A limit per query, from a sample of the database and then from what was found, keeps all but a few items from leaving
+    /// the registers; whatever the order of the database, an item costs a constant number of steps.
     ///
     /// # Errors
-    /// `Argument` when `queries` or a part of `allowed` does not fit, `Limit` when N·k items cannot be addressed, `Unsupported`
-    /// when the machine lacks the level.
+    /// `Argument` when `queries` or a part of `allowed` does not fit, `Limit` when N·k items cannot be addressed,
+    /// `Unsupported` when the machine lacks the level.
     pub fn knn(&self, queries: &[u32], k: usize, allowed: &Allowed<'_>) -> Result<Neighbours> {
         let sweep = Sweep::new(OP, self, queries, allowed)?;
         let kept = k.min(self.len());

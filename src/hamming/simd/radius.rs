@@ -101,8 +101,8 @@ impl Database {
     /// The number of allowed items at every distance from 0 to b, `[N, b + 1]`; a row sums to the number allowed.
     ///
     /// # Errors
-    /// `Argument` when `queries` or a part of `allowed` does not fit, `Limit` when the result cannot be addressed, `Unsupported`
-    /// when the machine lacks the level.
+    /// `Argument` when `queries` or a part of `allowed` does not fit, `Limit` when the result cannot be addressed,
+    /// `Unsupported` when the machine lacks the level.
     pub fn histogram(&self, queries: &[u32], allowed: &Allowed<'_>) -> Result<Vec<u32>> {
         let sweep = Sweep::new(HISTOGRAM, self, queries, allowed)?;
         histogram(&sweep, sweep.split(4 * (self.bits() + 1)))
