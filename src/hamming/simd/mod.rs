@@ -15,7 +15,7 @@
 //! let database = simd::Database::new(&codes, 3, options)?;
 //! let nearest = database.knn(&codes, 2, &Allowed { exclude_self: true, ..Allowed::default() })?;
 //! assert_eq!(nearest.index, [2, 1, 2, 0, 0, 1]);
-//! assert_eq!(nearest.distance, [1, 2, 3, 2, 1, 3]);
+//! assert_eq!(nearest.distance, [1, 2, 1, 2, 1, 1]);
 //! # Ok::<(), subquad::Error>(())
 //! ```
 
