@@ -79,6 +79,15 @@ pub struct Reference {
     pub magnitude: Vec<f64>,
 }
 
+/// References as arrays of the outputs' types.
+pub fn rounded(outputs: Vec<Output>, references: Vec<Reference>) -> Vec<Array> {
+    outputs
+        .iter()
+        .zip(references)
+        .map(|(output, reference)| Array::rounded(output.dtype, &output.shape, &reference.values))
+        .collect()
+}
+
 /// A case bound to its operator: what to upload, what comes back, which plans compute it.
 pub trait Problem: Send + Sync {
     /// Tensors to upload, in the order of the plans' inputs. Those updated in place are outputs with [`Problem::prefill`].
@@ -104,15 +113,7 @@ pub trait Problem: Send + Sync {
     /// # Errors
     /// Those of that path.
     fn native(&self) -> Result<Vec<Array>, Error> {
-        let references = self.reference()?.into_iter();
-        let outputs = self.outputs();
-        Ok(outputs
-            .iter()
-            .zip(references)
-            .map(|(output, reference)| {
-                Array::rounded(output.dtype, &output.shape, &reference.values)
-            })
-            .collect())
+        Ok(rounded(self.outputs(), self.reference()?))
     }
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;

@@ -4,9 +4,12 @@
 //! The bits of the last word beyond b are its pad: packers write zeros, and readers never trust them. The ±1 view of a bit is
 //! h = 2·bit - 1, so that codes at distance d = popcount(a xor b) have ⟨h_a, h_b⟩ = b - 2d.
 //!
+//! [`simd`] has packing, distances and search for a machine without a GPU; [`cpu`] holds the references of all operators.
+//!
 //! Distances and indices are u32; [`ABSENT`] in both stands where there is no item. Every ordered result is ordered by (distance,
 //! index), ascending, so that ties go to the lower index on every device.
 
+pub mod allowed;
 pub mod bits;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
@@ -15,6 +18,9 @@ pub mod distance;
 pub mod gram;
 pub mod maxsim;
 pub mod pack;
+pub mod simd;
 mod tile;
 
+pub use allowed::{Allowed, Filter};
 pub use bits::{ABSENT, MAX_BITS, words};
+pub use pack::Compare;

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use super::{exact, expect, words_of};
 use crate::{
     Error,
-    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference},
+    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference, rounded},
     gpu::{Caps, Class, Dtype},
     hamming::{
         bits::words,
         cpu,
         distance::{self, Count, Pairs, Store, Triangle},
+        simd,
         tile::Tile,
     },
     plan::Plan,
@@ -101,6 +102,20 @@ impl Problem for Matrix {
                 .map(|pair| pair.iter().rev().fold(0, |word, d| word << 16 | d))
                 .collect(),
         })])
+    }
+
+    fn native(&self) -> Result<Vec<Array>, Error> {
+        let [a, b] = self.inputs.each_ref().map(words_of);
+        let (bits, options) = (self.shape.bits, simd::Options::default());
+        if self.count != Count::Bits || self.store != Store::U32 {
+            return Ok(rounded(self.outputs(), self.reference()?));
+        }
+        let database = simd::Database::new(&b, bits, options)?;
+        let found = database.distances(&a)?;
+        Ok(vec![Array::u32(
+            &[self.shape.rows, self.shape.columns],
+            &found,
+        )])
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {

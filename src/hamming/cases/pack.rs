@@ -11,6 +11,7 @@ use crate::{
         bits::words,
         cpu,
         pack::{self, Compare, PackShape},
+        simd,
     },
     plan::Plan,
 };
@@ -113,6 +114,23 @@ impl Problem for Packing {
         };
         let packed = cpu::pack::pack_bits(&x, self.shape.dims, self.compare, &threshold);
         Ok(vec![expect(packed)])
+    }
+
+    fn native(&self) -> Result<Vec<Array>, Error> {
+        // Every 16-bit number is an f32.
+        let mut values = self
+            .inputs
+            .iter()
+            .map(|input| input.values().into_iter().map(|x| x as f32).collect());
+        let x: Vec<f32> = values.next().unwrap_or_default();
+        let row: Vec<f32> = values.next().unwrap_or_default();
+        let threshold = match self.scalar {
+            Some(number) => simd::Threshold::Same(number),
+            None => simd::Threshold::Each(&row),
+        };
+        let (shape, options) = (&self.shape, simd::Options::default());
+        let packed = simd::pack_bits(&x, shape.dims, threshold, self.compare, &options)?;
+        Ok(vec![Array::u32(&[shape.rows, words(shape.dims)], &packed)])
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
