@@ -123,7 +123,11 @@ fn linear_plans(caps: &Caps) -> Result<Vec<Plan>, Error> {
 
 /// The roofs and softmax attention.
 fn rival_plans(caps: &Caps) -> Result<Vec<Plan>, Error> {
-    let mut plans = vec![roof::copy(16 << 20, caps)?, roof::fma(caps)?];
+    let mut plans = vec![
+        roof::copy(16 << 20, caps)?,
+        roof::fma(caps)?,
+        roof::popcount(caps)?,
+    ];
     for width in [30, 32, 64, 128] {
         for tokens in [64, 4096] {
             for causal in [false, true] {
