@@ -312,13 +312,13 @@ fn cases_that_do_not_fit_are_refused() {
         let zeros = vec![0.0; shape.iter().product()];
         move |case: &mut Case| drop(case.inputs.insert(name.into(), Array::f32(shape, &zeros)))
     };
-    refused(&lit, "make the 42 tokens of v", &param("lines", 5.into()));
+    refused(&lit, "make the 72 tokens of v", &param("lines", 5.into()));
     refused(&lit, "parameter columns is", &param("columns", ().into()));
     refused(&lit, "parameter eps is", &param("eps", ().into()));
     refused(&lit, "normalize", &param("eps", (-1.0).into()));
     refused(&lit, "have 96 kernels", &param("channels", "each".into()));
     refused(&conv, "have 2 kernels", &param("channels", "heads".into()));
-    refused(&lit, "tensor k must be", &tensor("k", &[2, 42, 3, 31]));
+    refused(&lit, "tensor k must be", &tensor("k", &[2, 72, 3, 31]));
     refused(&lit, "tensor bias must be", &tensor("bias", &[31]));
     refused(&lit, "kernel must be", &tensor("weight", &[32, 4, 5]));
     refused(&lit, "tensor grad_out.o must", &|case| {

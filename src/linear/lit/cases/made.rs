@@ -112,12 +112,12 @@ impl Made {
 
 pub(super) fn builtin() -> Vec<Case> {
     vec![
-        Made::new([6, 7], 3, [32, 32], 5).batch(2).case("lit"),
+        Made::new([9, 8], 3, [32, 32], 5).batch(2).case("lit"),
         Made::new([5, 4], 2, [48, 64], 3)
             .dtype(Dtype::F16)
             .head_first()
             .case("lit_f16"),
-        Made::new([4, 4], 2, [32, 24], 3)
+        Made::new([9, 10], 2, [32, 24], 3)
             .dtype(Dtype::Bf16)
             .channels(Channels::Heads)
             .case("lit_bf16"),
