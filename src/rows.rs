@@ -31,9 +31,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// From one row to the next.
+    pub fn row_bytes(&self) -> u64 {
+        self.stride as u64 * self.dtype.bytes()
+    }
+
     /// The bytes of some rows, from an aligned start.
     pub fn span(&self, rows: &Range<u64>) -> Range<u64> {
-        let row_bytes = self.stride as u64 * self.dtype.bytes();
+        let row_bytes = self.row_bytes();
         rows.start * row_bytes / ALIGN * ALIGN..(rows.end * row_bytes).next_multiple_of(4)
     }
 

@@ -31,6 +31,8 @@ pub struct Bench {
 pub fn ops() -> &'static [Op] {
     &[
         crate::linear::cases::OP,
+        crate::linear::lit::cases::OP,
+        crate::linear::lit::cases::CONV2D,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
         crate::hamming::cases::pack::PACK,

@@ -76,6 +76,9 @@ fn kernels() -> Result<Vec<Arc<Kernel>>, Failure> {
             plans.extend(rival_plans(&caps)?);
             for problem in &problems {
                 plans.extend(problem.plans(&caps, true)?);
+                if let Some(adjoint) = problem.adjoint() {
+                    plans.extend(adjoint.plans(&caps, true)?);
+                }
             }
             found.extend(
                 plans
