@@ -33,6 +33,8 @@ pub fn ops() -> &'static [Op] {
         crate::linear::cases::OP,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::hamming::sliding::cases::OP,
+        crate::hamming::sliding::search::cases::OP,
     ]
 }
 
