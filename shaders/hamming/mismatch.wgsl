@@ -8,6 +8,8 @@
 
 const HEAD: u32 = 6u;
 const LEN: u32 = HEAD + 2u * PLANES;
+// The row of symbols that are not wild, where there is one.
+const KEPT: u32 = ROWS - 1u;
 const ABSENT: u32 = 0xffffffffu;
 
 struct Window {
@@ -42,8 +44,8 @@ fn distances(w: ptr<function, Window>, at: u32, pattern: u32) -> vec4u {
     low = mismatches(low) & vec4u(patterns[here + 2u]);
     high = mismatches(high) & vec4u(patterns[here + 3u]);
     if (WILD) {
-        low &= (*w).low[PLANES];
-        high &= (*w).high[PLANES];
+        low &= (*w).low[KEPT];
+        high &= (*w).high[KEPT];
     }
     let d = countOneBits(low) + countOneBits(high);
     let wrong = (low & vec4u(patterns[here + 4u])) | (high & vec4u(patterns[here + 5u]));

@@ -21,6 +21,9 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> pattern: array<u32>;
 @group(0) @binding(2) var<storage, read_write> distance: array<u32>;
 
+// The row of symbols that are not wild, where there is one.
+const KEPT: u32 = ROWS - 1u;
+
 fn word(q: u32, w: u32) -> u32 {
     return text[q * p.stride + min(w, p.stride - 1u)];
 }
@@ -48,8 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             var masks_low = vec4u(mask);
             var masks_high = vec4u(mask);
             if (WILD) {
-                masks_low &= low[PLANES];
-                masks_high &= high[PLANES];
+                masks_low &= low[KEPT];
+                masks_high &= high[KEPT];
             }
             var seen_low = vec4u();
             var seen_high = vec4u();

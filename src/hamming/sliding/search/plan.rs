@@ -200,7 +200,6 @@ impl Call {
             "hamming/mismatch_count",
             part!("hamming/mismatch_count.wgsl"),
             CountParams::FIELDS,
-            16,
         ));
         let symbols = planner.under(chunk, self.longest);
         planner.step(
@@ -258,7 +257,6 @@ impl Call {
             "hamming/mismatch_emit",
             part!("hamming/mismatch_emit.wgsl"),
             EmitParams::FIELDS,
-            256,
         ));
         let symbols = planner.under(chunk, self.longest);
         planner.step(
@@ -288,12 +286,12 @@ fn mismatch(
     name: &'static str,
     own: crate::gpu::Part,
     params: &'static [crate::gpu::Field],
-    workgroup_bytes: u32,
 ) -> Kernel {
     let parts = [own, part!("hamming/mismatch.wgsl"), planes::differ(planner)];
     let spec = planes::spec(planner).with("ROWS", planner.rows() as u32);
     Kernel {
-        workgroup_bytes,
+        // Hits of each invocation.
+        workgroup_bytes: 4 * 64,
         ..kernel(name, parts, spec, params)
     }
 }
