@@ -714,7 +714,11 @@ fn searches_cut_in_chunks_and_groups_give_the_same() {
         let shape = search.call.shape();
         let plan = search::plan::search(&shape, &search.queries, None, Some(1), &caps).unwrap();
         assert!(plan.steps.len() > 20, "{}", plan.steps.len());
-        assert!((100..50_000).contains(&expected.len()), "{}", expected.len());
+        assert!(
+            (100..50_000).contains(&expected.len()),
+            "{}",
+            expected.len()
+        );
         let (hits, total) = search.run(expected.len(), &caps);
         assert!(total as usize == expected.len() && hits == expected);
     }

@@ -132,7 +132,7 @@ pub(super) fn planes_of(
         write: true,
     });
     let keys = planner.keys();
-    let of_symbol = 16 + planner.alphabet.planes + 8 * (32 - keys.leading_zeros());
+    let of_symbol = 40 + 4 * planner.alphabet.planes + 16 * (32 - keys.leading_zeros());
     let operations = f64::from(64 * 32 * of_symbol);
     planner.step(
         &planes,

@@ -71,7 +71,7 @@ pub(super) fn steps(planner: &mut Planner<'_>, pattern: &Pattern) -> Result<()> 
             let mut bind = planner.coded(&symbols);
             bind.extend([own.clone(), distances(chunk)]);
             let len = symbols.end - symbols.start;
-            let operations = (GROUP * (300 + 16 * (end - begin))) as f64;
+            let operations = (GROUP * (300 + 64 * (end - begin))) as f64;
             planner.step(
                 &scatter,
                 &bind,
