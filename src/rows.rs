@@ -1,4 +1,5 @@
-//! What planners share: rows in memory, cutting them to bindings and to dispatches, and sums of partial sums.
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, sums of partial sums,
+//! and filling.
 
 use std::{ops::Range, sync::Arc};
 
@@ -19,6 +20,15 @@ params! {
         first: u32,
         count: u32,
         accumulate: u32,
+    }
+}
+
+params! {
+    /// Parameters of `fill`.
+    FillParams {
+        words: u32,
+        groups: u32,
+        value: u32,
     }
 }
 
@@ -92,6 +102,47 @@ pub(crate) fn cut(
     let mut parts = cut(rows.start..middle, unit, row_ms, fits)?;
     parts.extend(cut(middle..rows.end, unit, row_ms, fits)?);
     Ok(parts)
+}
+
+/// Adds the steps that fill so many words with a value.
+pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64, value: u32) {
+    let word_ms = 16.0 / (caps.gflops * 1e6);
+    let most = (caps.binding_bytes / 4)
+        .min((STEP_MS / word_ms) as u64)
+        .max(ALIGN)
+        / ALIGN
+        * ALIGN;
+    for first in (0..words).step_by(most as usize) {
+        let count = most.min(words - first);
+        let params = FillParams {
+            words: count as u32,
+            groups: count.div_ceil(1024) as u32,
+            value,
+        };
+        builder.steps.push(Step {
+            kernel: fill_kernel(),
+            bind: vec![Bind {
+                slot: to,
+                bytes: 4 * first..4 * (first + count),
+                write: true,
+            }],
+            params: bytes_of(&params).to_vec(),
+            groups: params.groups.into(),
+            predicted_ms: count as f64 * word_ms,
+        });
+    }
+}
+
+fn fill_kernel() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/fill",
+        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FillParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
 }
 
 /// Partial sums `[sets, parts, block]` in f32.

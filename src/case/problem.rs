@@ -42,6 +42,8 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::cases::distance::SYMMETRIC,
         crate::hamming::cases::gram::OP,
         crate::hamming::cases::maxsim::OP,
+        crate::hamming::sliding::cases::OP,
+        crate::hamming::sliding::search::cases::OP,
     ]
 }
 

@@ -19,8 +19,10 @@ pub mod gram;
 pub mod maxsim;
 pub mod pack;
 pub mod simd;
+pub mod sliding;
 mod tile;
 
 pub use allowed::{Allowed, Filter};
 pub use bits::{ABSENT, MAX_BITS, words};
 pub use pack::Compare;
+pub use sliding::{k_mismatch, sliding};

@@ -2,10 +2,13 @@
 #![cfg(feature = "cli")]
 
 #[path = "../common/device.rs"]
+#[allow(dead_code, reason = "each operator takes what it needs")]
 mod device;
+
 mod distance;
 mod maxsim;
 mod pack;
+mod sliding;
 
 /// Words that depend on a name alone.
 fn random_words(name: &str, len: usize) -> Vec<u32> {

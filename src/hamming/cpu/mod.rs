@@ -4,3 +4,4 @@ pub mod distance;
 pub mod gram;
 pub mod maxsim;
 pub mod pack;
+pub mod sliding;
