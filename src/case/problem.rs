@@ -33,6 +33,8 @@ pub fn ops() -> &'static [Op] {
         crate::linear::cases::OP,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::hamming::ecoformer::cases::OP,
+        crate::hamming::kernel_hash::cases::OP,
     ]
 }
 
@@ -72,6 +74,23 @@ pub struct Reference {
     pub magnitude: Vec<f64>,
 }
 
+/// Bits of an output of words that come of the sign of a rounded number, where that is too close to 0 to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// Those bits, a mask for each word.
+    pub masks: Vec<u32>,
+    /// How many bits the words have in all, pads not counted.
+    pub bits: usize,
+}
+
+impl Undecided {
+    /// Whether they are at most one in a thousand; more would hide mistakes, and then none is excused.
+    pub fn few(&self) -> bool {
+        let count: usize = self.masks.iter().map(|x| x.count_ones() as usize).sum();
+        1000 * count <= self.bits
+    }
+}
+
 /// A case bound to its operator: what to upload, what comes back, which plans compute it.
 pub trait Problem: Send + Sync {
     /// Tensors to upload, in the order of the plans' inputs. Those updated in place are outputs with [`Problem::prefill`].
@@ -92,6 +111,13 @@ pub trait Problem: Send + Sync {
     /// # Errors
     /// Those of the reference.
     fn reference(&self) -> Result<Vec<Reference>, Error>;
+    /// Bits of an output that may differ from the reference's; everything else of it is judged as ever.
+    ///
+    /// # Errors
+    /// Those of the reference.
+    fn undecided(&self, _output: usize) -> Result<Option<Undecided>, Error> {
+        Ok(None)
+    }
     /// The outputs on this machine's processor, by the quickest path there is: the reference, unless an operator has one.
     ///
     /// # Errors

@@ -8,5 +8,17 @@
 //! index), ascending, so that ties go to the lower index on every device.
 
 pub mod bits;
+pub mod cpu;
+pub mod ecoformer;
+pub mod kernel_hash;
+pub mod ksh_fit;
 
 pub use bits::{ABSENT, MAX_BITS};
+pub use ecoformer::{
+    ecoformer_attention, ecoformer_attention_backward, record_ecoformer_attention,
+    record_ecoformer_attention_backward,
+};
+pub use kernel_hash::{
+    kernel_hash, kernel_hash_backward, record_kernel_hash, record_kernel_hash_backward,
+};
+pub use ksh_fit::ksh_fit;
