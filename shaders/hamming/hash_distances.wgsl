@@ -1,4 +1,5 @@
-// Squared distances of normalised tokens to anchors: d_ts = max(0, |y|^2 + |a_s|^2 - 2 y.a_s), y = x_t / max(|x_t|, 1e-12).
+// Squared distances of normalised tokens to anchors: d_ts = max(0, |y|^2 + |a_s|^2 - 2 y.a_s), y = x_t / max(|x_t|, 1e-12);
+// NaN where something is not finite.
 //
 // 2 distances: array<f32>, distances[(head*T + t)*m + s]
 // A lane owns four tokens and four anchors.
@@ -38,7 +39,11 @@ fn measure(head: u32, first: u32, s: u32) {
     for (var n = 0u; n < 4u && first + n < p.tokens; n++) {
         let norm = max(sqrt(norms[n]), SMALL);
         let unit = select(1.0, norms[n] / (norm * norm), norm == SMALL);
-        let distance = max(vec4f(), vec4f(unit) + sizes - 2.0 * (products[n] / norm));
+        var distance = max(vec4f(), vec4f(unit) + sizes - 2.0 * (products[n] / norm));
+        // Comparisons lose what is not a number: it is found by its bits.
+        let sum = bitcast<vec4u>(products[n] + vec4f(norms[n]) + sizes);
+        let wild = (sum & vec4u(0x7f800000u)) == vec4u(0x7f800000u);
+        distance = select(distance, bitcast<vec4f>(sum | vec4u(0x7fc00000u)), wild);
         for (var k = 0u; k < 4u && s + k < p.anchors; k++) {
             distances[(head * p.tokens + first + n) * p.anchors + s + k] = distance[k];
         }

@@ -86,8 +86,13 @@ pub struct Undecided {
 impl Undecided {
     /// Whether they are at most one in a thousand; more would hide mistakes, and then none is excused.
     pub fn few(&self) -> bool {
-        let count: usize = self.masks.iter().map(|x| x.count_ones() as usize).sum();
-        1000 * count <= self.bits
+        1000 * self.count() <= self.bits
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        let each = self.masks.iter().map(|mask| mask.count_ones() as usize);
+        each.sum()
     }
 }
 

@@ -183,8 +183,16 @@ impl Judged {
             } else {
                 format!(" missed by {}", missed.join(" and "))
             };
+            let either = undecided.map_or(String::new(), |undecided| {
+                let few = if undecided.few() { "" } else { ", too many" };
+                format!(
+                    ", {} of {} bits undecided{few}",
+                    undecided.count(),
+                    undecided.bits
+                )
+            });
             self.parts.push(format!(
-                "{prefix}{} {ratio:.1e} (tolerance {:.0e}){by}",
+                "{prefix}{} {ratio:.1e} (tolerance {:.0e}{either}){by}",
                 output.name, output.ratio
             ));
         }
