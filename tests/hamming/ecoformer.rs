@@ -10,6 +10,7 @@ use subquad::{
         ecoformer::{Gradients, Inputs, Normalizer, Options, Shape, plan},
         ecoformer_attention, ecoformer_attention_backward,
     },
+    plan::Plan,
 };
 
 use crate::device::{Number, download, gpu, round, upload};
@@ -320,33 +321,82 @@ fn one_column_of_ones_gives_ones() {
     }
 }
 
-#[test]
-fn small_budgets_take_heads_in_turns_with_the_same_result() {
-    let shape = shape([2, 3, 140, 8, 16], Dtype::F32);
-    let options = Options {
-        causal: true,
-        ..Options::new(16)
+/// Runs a plan without run-time checks, on tensors between guards that must survive; outputs start as ones in every bit.
+pub fn guarded(plan: &Plan, inputs: &[Vec<u8>], outputs: &[usize]) -> Vec<Vec<u8>> {
+    let gpu = gpu();
+    let buffer = |bytes: &[u8]| {
+        let mut all = vec![0xa5; 512 + bytes.len().next_multiple_of(256)];
+        all[256..256 + bytes.len()].copy_from_slice(bytes);
+        gpu.upload(&all).unwrap().into_buffer()
     };
-    let one_head = 3 * 17 * 3 * 16;
-    let caps = Caps {
-        scratch_bytes: 2 * one_head + 1024,
-        ..gpu().caps().clone()
-    };
-    let whole = plan::forward(&shape, &options, gpu().caps()).unwrap();
-    let turns = plan::forward(&shape, &options, &caps).unwrap();
-    assert_eq!((whole.steps.len(), turns.steps.len()), (3, 9));
-    let codes = gpu().upload(&random_words(shape.codes_len(), 18)).unwrap();
-    let v = upload::<f32>(&values(shape.value_len(), 19));
-    let [a, b] = [whole, turns].map(|plan| {
-        let mut o = gpu().upload(&vec![f32::NAN; v.len()]).unwrap();
-        let mut pass = gpu().pass("test");
-        let inputs = [codes.view(), v.view()];
-        pass.run_checked(&plan, &inputs, &mut [o.view_mut()], false)
-            .unwrap();
-        pass.submit().unwrap();
-        o.download().unwrap()
+    let wrap = |buffer, len| gpu.wrap::<u8>(buffer, 256, len).unwrap();
+    let inputs: Vec<_> = inputs.iter().map(|x| wrap(buffer(x), x.len())).collect();
+    let buffers: Vec<_> = outputs
+        .iter()
+        .map(|len| buffer(&vec![0xff; *len]))
+        .collect();
+    let lengths = outputs.iter().copied();
+    let mut written: Vec<_> = buffers
+        .iter()
+        .cloned()
+        .zip(lengths)
+        .map(|(buffer, len)| wrap(buffer, len))
+        .collect();
+    let mut pass = gpu.pass("guards");
+    let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
+    let mut out: Vec<_> = written.iter_mut().map(|x| x.view_mut()).collect();
+    pass.run_checked(plan, &views, &mut out, false).unwrap();
+    pass.submit().unwrap();
+    let all = buffers.into_iter().zip(outputs).map(|(buffer, len)| {
+        let size = buffer.size() as usize;
+        let all = gpu.wrap::<u8>(buffer, 0, size).unwrap().download().unwrap();
+        // Storage is written by whole words.
+        let end = 256 + len.next_multiple_of(4);
+        let around = all[..256].iter().chain(&all[end..]);
+        assert!(around.copied().all(|byte| byte == 0xa5), "{}", plan.label);
+        all[256..256 + len].to_vec()
     });
-    assert_eq!(a, b);
+    all.collect()
+}
+
+pub fn bytes<T: Number>(values: &[f64]) -> Vec<u8> {
+    let values: Vec<T> = values.iter().map(|x| T::from(*x)).collect();
+    bytemuck::cast_slice(&values).to_vec()
+}
+
+fn plans_agree<T: Number>(shape: &Shape, options: &Options) {
+    let codes = random_words(shape.codes_len(), 18);
+    let [v, grad] = [19, 20].map(|seed| bytes::<T>(&values(shape.value_len(), seed)));
+    let inputs = [bytemuck::cast_slice(&codes).to_vec(), v, grad];
+    type Planner = fn(&Shape, &Options, &Caps) -> subquad::Result<Plan>;
+    let kinds: [(Planner, usize, Vec<usize>); 2] = [
+        (plan::forward, 2, vec![inputs[1].len()]),
+        (
+            plan::backward,
+            3,
+            vec![4 * shape.value_len(), 4 * shape.signs_len()],
+        ),
+    ];
+    for (planner, count, outputs) in kinds {
+        let whole = planner(shape, options, gpu().caps()).unwrap();
+        // Not enough for all heads at a time.
+        let caps = Caps {
+            scratch_bytes: whole.scratch_bytes() * 4 / 5,
+            ..gpu().caps().clone()
+        };
+        let plans = [whole, planner(shape, options, &caps).unwrap()];
+        assert!(plans[0].steps.len() < plans[1].steps.len());
+        let [a, b] = plans.map(|plan| guarded(&plan, &inputs[..count], &outputs));
+        assert_eq!(a, b);
+    }
+}
+
+#[test]
+fn small_budgets_take_heads_in_turns_with_the_same_result_and_spare_their_surroundings() {
+    for options in all_options(16).iter().skip(1).step_by(2) {
+        plans_agree::<f32>(&shape([2, 3, 140, 8, 16], Dtype::F32), options);
+        plans_agree::<f16>(&shape([1, 5, 77, 7, 16], Dtype::F16), options);
+    }
 }
 
 #[test]

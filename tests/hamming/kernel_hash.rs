@@ -15,7 +15,7 @@ use subquad::{
 
 use crate::{
     device::{Number, download, gpu, round, upload},
-    ecoformer::{ratio, values},
+    ecoformer::{bytes, guarded, ratio, values},
 };
 
 fn shape([batch, heads, tokens, channels, anchors, bits]: [usize; 6], dtype: Dtype) -> Shape {
@@ -233,28 +233,34 @@ fn odd_inputs_have_defined_codes() {
 }
 
 #[test]
-fn small_budgets_take_heads_in_turns_with_the_same_result() {
-    let shape = shape([1, 5, 70, 8, 6, 16], Dtype::F32);
-    let tensors = problem::<f32>(&shape, 70);
+fn small_budgets_take_heads_in_turns_with_the_same_result_and_spare_their_surroundings() {
+    let shape = shape([1, 5, 70, 7, 6, 19], Dtype::F16);
+    let [x, anchors, mean, weight] = problem::<f16>(&shape, 70);
+    let grad = values(shape.signs_len(), 75);
+    let rest = [anchors, mean, weight, grad].map(|x| bytes::<f32>(&x));
+    let inputs: Vec<_> = [bytes::<f16>(&x)].into_iter().chain(rest).collect();
+    let caps = Caps {
+        scratch_bytes: 40 << 10,
+        ..gpu().caps().clone()
+    };
     for sigma in SIGMAS {
-        let caps = Caps {
-            scratch_bytes: 4096 + 2 * 2 * 4 * 70 * 6,
-            ..gpu().caps().clone()
-        };
-        let plans = [gpu().caps(), &caps].map(|caps| plan::forward(&shape, sigma, false, caps));
-        let [a, b] = plans.map(|plan| {
-            let plan = plan.unwrap();
-            let inputs = tensors.each_ref().map(|x| upload::<f32>(x));
-            let views = inputs.each_ref().map(|x| x.view());
-            let mut words = gpu().upload(&vec![u32::MAX; shape.words_len()]).unwrap();
-            let mut pass = gpu().pass("test");
-            pass.run_checked(&plan, &views, &mut [words.view_mut()], false)
-                .unwrap();
-            pass.submit().unwrap();
-            (plan.steps.len(), words.download().unwrap())
-        });
-        assert_eq!(3 * a.0, b.0);
-        assert_eq!(a.1, b.1);
+        for backward in [false, true] {
+            let plans = [gpu().caps(), &caps].map(|caps| match backward {
+                false => plan::forward(&shape, sigma, true, caps).unwrap(),
+                true => plan::backward(&shape, sigma, caps).unwrap(),
+            });
+            let outputs = match backward {
+                false => vec![4 * shape.words_len(), 4 * shape.signs_len()],
+                true => vec![4 * shape.x_len()],
+            };
+            let count = if backward { 5 } else { 4 };
+            // Two or three heads at a time.
+            if backward {
+                assert!(plans[0].steps.len() < plans[1].steps.len());
+            }
+            let [a, b] = plans.map(|plan| guarded(&plan, &inputs[..count], &outputs));
+            assert_eq!(a, b);
+        }
     }
 }
 

@@ -72,9 +72,8 @@ pub fn backward(shape: &Shape, options: &Options, caps: &Caps) -> Result<Plan> {
         }
         batch.bits(&mut builder);
     });
-    let read = shape.value_len() as f64 * shape.dtype.bytes() as f64;
     let written = 4.0 * (shape.value_len() + shape.signs_len()) as f64;
-    planner.plan(builder, 4.0, read + written - read)
+    planner.plan(builder, 4.0, written)
 }
 
 struct Planner<'a> {
