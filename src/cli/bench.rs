@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report;
 use crate::{
     Gpu,
-    case::{Bench, Case, Failure, Loaded, Problem, judge, ops, run, write_whole},
+    case::{Bench, Case, Failure, Loaded, Problem, judge_decided, ops, run, write_whole},
     plan::{Plan, Work},
 };
 
@@ -212,8 +212,12 @@ fn default_plan(gpu: &Gpu, case: &Case, problem: &dyn Problem) -> Result<Plan, F
 fn verify(gpu: &Gpu, case: &Case, problem: &dyn Problem, plan: &Plan) -> Result<(), Failure> {
     let arrays = run(gpu, problem, plan, false)?;
     let references = problem.reference()?;
-    for ((output, array), reference) in problem.outputs().iter().zip(&arrays).zip(references) {
-        let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
+    let outputs = problem.outputs();
+    for (n, ((output, array), reference)) in outputs.iter().zip(&arrays).zip(references).enumerate()
+    {
+        let undecided = problem.undecided(n)?;
+        let (values, magnitude) = (&reference.values, Some(reference.magnitude.as_slice()));
+        let verdict = judge_decided(output, array, values, magnitude, undecided.as_ref());
         if !verdict.holds() {
             return Err(Failure::Missed(format!(
                 "{}: {} is off by {:.1e}, tolerance {:.0e}",

@@ -15,7 +15,10 @@ pub mod bits;
 pub(crate) mod cases;
 pub mod cpu;
 pub mod distance;
+pub mod ecoformer;
 pub mod gram;
+pub mod kernel_hash;
+pub mod ksh_fit;
 pub mod maxsim;
 pub mod pack;
 pub mod simd;
@@ -24,5 +27,13 @@ mod tile;
 
 pub use allowed::{Allowed, Filter};
 pub use bits::{ABSENT, MAX_BITS, words};
+pub use ecoformer::{
+    ecoformer_attention, ecoformer_attention_backward, record_ecoformer_attention,
+    record_ecoformer_attention_backward,
+};
+pub use kernel_hash::{
+    kernel_hash, kernel_hash_backward, record_kernel_hash, record_kernel_hash_backward,
+};
+pub use ksh_fit::ksh_fit;
 pub use pack::Compare;
 pub use sliding::{k_mismatch, sliding};

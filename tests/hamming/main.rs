@@ -6,6 +6,9 @@
 mod device;
 
 mod distance;
+mod ecoformer;
+mod kernel_hash;
+mod ksh_fit;
 mod maxsim;
 mod pack;
 mod sliding;

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Map;
 use subquad::{
     Error, Gpu, Select,
-    case::{Array, Case, Failure, Output, Problem, judge, ops, run},
+    case::{Array, Case, Failure, Output, Problem, judge_decided, ops, run},
     cli::case_files,
     gpu::{Caps, Dtype},
     linear::{Form, Layout, Shape},
@@ -79,12 +79,16 @@ fn misses_of<'a>(
     for (n, plan) in plans(problem).into_iter().enumerate() {
         for checked in [true, false].into_iter().take(if n == 0 { 2 } else { 1 }) {
             let arrays = run(gpu(), problem, &plan, checked).unwrap();
-            for ((output, array), reference) in
-                problem.outputs().iter().zip(&arrays).zip(&references)
+            let outputs = problem.outputs();
+            for (n, ((output, array), reference)) in
+                outputs.iter().zip(&arrays).zip(&references).enumerate()
             {
-                let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
-                let expected =
-                    expected(output).map(|expected| judge(output, array, &expected.values(), None));
+                let undecided = problem.undecided(n).unwrap();
+                let judge = |values: &[f64], magnitude| {
+                    judge_decided(output, array, values, magnitude, undecided.as_ref())
+                };
+                let verdict = judge(&reference.values, Some(&reference.magnitude));
+                let expected = expected(output).map(|expected| judge(&expected.values(), None));
                 if !verdict.holds() || expected.is_some_and(|verdict| !verdict.holds()) {
                     let checked = if checked { "checked" } else { "unchecked" };
                     misses.push(format!(
