@@ -33,6 +33,8 @@ pub fn ops() -> &'static [Op] {
         crate::linear::cases::OP,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::kronecker::cases::HADAMARD,
+        crate::kronecker::cases::BUTTERFLY,
     ]
 }
 
