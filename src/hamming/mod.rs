@@ -8,5 +8,7 @@
 //! index), ascending, so that ties go to the lower index on every device.
 
 pub mod bits;
+pub mod code_table;
+pub mod cpu;
 
 pub use bits::{ABSENT, MAX_BITS};

@@ -193,6 +193,7 @@ pub fn plan(shape: &Shape, algebra: Algebra, sets: Factors, caps: &Caps) -> Resu
         shape: *shape,
         algebra,
         sets,
+        first: 0,
         factors: Slot::Input(0),
         source: None,
         items: Slot::Output(0),
@@ -210,6 +211,8 @@ pub(crate) struct Stages {
     pub shape: Shape,
     pub algebra: Algebra,
     pub sets: Factors,
+    /// The outer index, among those that have factors, of the first items.
+    pub first: usize,
     pub factors: Slot,
     /// Where the items come from; none multiplies them in place.
     pub source: Option<Slot>,
@@ -280,10 +283,17 @@ impl Stages {
         let item_ms = 2.0 * words as f64 * f64::from(stages + 2) / (caps.gflops * 1e6);
         let group_ms = item_ms * f64::from(1u32 << tile.bits());
         let most = ((STEP_MS / group_ms) as u64).max(1);
+        let own = self.sets == Factors::PerOuter;
+        let first_set = if own {
+            self.first as u64 + outers.start
+        } else {
+            0
+        };
+        let last_set = if own { self.first + shape.outer } else { 1 };
         let mut binds = vec![
             Bind {
                 slot: self.factors,
-                bytes: 0..4 * shape.factors_len(self.sets) as u64,
+                bytes: 0..16 * (last_set * shape.bits) as u64,
                 write: false,
             },
             Bind {
@@ -299,13 +309,12 @@ impl Stages {
         let kernel = Arc::new(tile.kernel(self.algebra, stages, source.is_some()));
         for first in (0..groups).step_by(most as usize) {
             let count = most.min(groups - first);
-            let own = self.sets == Factors::PerOuter;
             let params = Params {
                 columns: columns as u32,
                 stride: (shape.inner << pass.start) as u32,
                 bit: pass.start as u32,
                 bits: shape.bits as u32,
-                first_set: if own { outers.start as u32 } else { 0 },
+                first_set: first_set as u32,
                 set_columns: if own { columns_of_set as u32 } else { u32::MAX },
                 first: first as u32,
                 groups: count as u32,

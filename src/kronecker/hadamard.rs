@@ -67,6 +67,7 @@ pub fn plan(rows: usize, width: usize, caps: &Caps) -> Result<Plan> {
         shape,
         algebra: Algebra::Real,
         sets: Factors::Shared,
+        first: 0,
         factors,
         source: Some(Slot::Input(0)),
         items: Slot::Output(0),

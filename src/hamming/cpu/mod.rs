@@ -1,0 +1,3 @@
+//! References in f64.
+
+pub mod code_table;
