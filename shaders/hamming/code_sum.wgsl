@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                     code = next;
                 }
                 sixteen += row(start + order[at], c);
-                if ((at & 15u) == 15u) {
+                if (((at - start) & 15u) == 15u) {
                     sum += sixteen;
                     sixteen = 0.0;
                 }

@@ -205,9 +205,21 @@ impl Problem for Attention {
         Ok(plans)
     }
 
+    /// Pair by pair where there are not too many pairs, else by way of the table.
     fn reference(&self) -> Result<Vec<Reference>, Error> {
-        let values = self.values();
-        let found = cpu::forward(&self.shape, &self.options, &values.inputs())?;
+        let mut values = self.values();
+        let (shape, options) = (&self.shape, &self.options);
+        if shape.output_len() * shape.keys > 1 << 28 && !self.final_state && values.state.is_none()
+        {
+            let o = cpu::by_table(shape, options, &values.inputs())?;
+            values.v.iter_mut().for_each(|v| *v = v.abs());
+            let magnitude = cpu::by_table(shape, options, &values.inputs())?;
+            return Ok(vec![Reference {
+                values: o,
+                magnitude,
+            }]);
+        }
+        let found = cpu::forward(shape, options, &values.inputs())?;
         let mut references = vec![Reference {
             values: found.o,
             magnitude: found.magnitude,
@@ -223,14 +235,14 @@ impl Problem for Attention {
 
     /// By way of the table where there is nothing but o.
     fn native(&self) -> Result<Vec<Array>, Error> {
-        let outputs = self.outputs();
-        let values = if self.options.causal {
+        let values = self.values();
+        let values = if self.final_state || values.state.is_some() {
             let references = self.reference()?.into_iter();
             references.map(|reference| reference.values).collect()
         } else {
-            let values = self.values();
             vec![cpu::by_table(&self.shape, &self.options, &values.inputs())?]
         };
+        let outputs = self.outputs();
         Ok(outputs
             .iter()
             .zip(&values)

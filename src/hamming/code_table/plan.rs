@@ -99,7 +99,7 @@ struct Call<'a> {
     share: u64,
 }
 
-/// Elements of a list that a step binds.
+/// Some lists of a tensor: what a step binds, and where the first begins in it.
 struct Piece {
     bind: Bind,
     offset: u32,
@@ -202,6 +202,8 @@ impl<'a> Call<'a> {
             stride: list_len as usize,
         };
         let (bind, offset) = rows.bind(lists, write);
+        // Kernels count lists from the first of these.
+        let offset = offset.wrapping_add((lists.start * list_len) as u32);
         Piece { bind, offset }
     }
 

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    Result,
+    Error, Result,
     error::length,
     hamming::code_table::{OP, Options, Shape, bit_weights},
     kronecker::{self, Factors},
@@ -46,20 +46,40 @@ pub struct Gradients {
     pub v: Vec<f64>,
 }
 
-/// A head of queries: its keys' list, its table, β of its bits.
+/// A head of queries: its keys' list, its table, β of its bits, and the weights of differences in the low and in the high half of
+/// them.
 struct Head {
     list: usize,
     keys: usize,
     table: usize,
     betas: Vec<f64>,
+    low: Vec<f64>,
+    high: Vec<f64>,
 }
 
 impl Head {
-    fn weight(&self, difference: u32) -> f64 {
-        let of_bit =
-            |(bit, beta): (usize, &f64)| bit_weights(*beta)[(difference >> bit & 1) as usize];
-        self.betas.iter().enumerate().map(of_bit).product()
+    /// The halves of a code, without its pad.
+    fn halves(&self, code: u32) -> [usize; 2] {
+        let code = code as usize;
+        [
+            code % self.low.len(),
+            code / self.low.len() % self.high.len(),
+        ]
     }
+
+    fn weight(&self, difference: u32) -> f64 {
+        let [low, high] = self.halves(difference);
+        self.low[low] * self.high[high]
+    }
+}
+
+/// The weights of all differences between codes of these β.
+fn weights(betas: &[f64]) -> Vec<f64> {
+    let of = |difference: usize| {
+        let of_bit = |(bit, beta): (usize, &f64)| bit_weights(*beta)[difference >> bit & 1];
+        betas.iter().enumerate().map(of_bit).product()
+    };
+    (0..1 << betas.len()).map(of).collect()
 }
 
 impl Inputs<'_> {
@@ -72,11 +92,16 @@ impl Inputs<'_> {
             length(OP, "initial_state", state.len(), shape.state_len(options))?;
         }
         let (group, share) = (shape.group(), shape.share(options));
-        let heads = (0..shape.query_lists()).map(|list| Head {
-            list,
-            keys: list / group,
-            table: list / (group / share),
-            betas: options.betas(list % shape.heads),
+        let heads = (0..shape.query_lists()).map(|list| {
+            let betas = options.betas(list % shape.heads);
+            Head {
+                list,
+                keys: list / group,
+                table: list / (group / share),
+                low: weights(&betas[..options.bits / 2]),
+                high: weights(&betas[options.bits / 2..]),
+                betas,
+            }
         });
         Ok(heads.collect())
     }
@@ -137,16 +162,11 @@ fn row(shape: &Shape, options: &Options, inputs: &Inputs<'_>, head: &Head, at: u
         sums[v] += w * last;
     };
     if let Some(state) = inputs.initial_state {
-        let low = (1u32 << (options.bits / 2)) - 1;
-        let code = inputs.q[at] & ((1 << options.bits) - 1);
-        for y in 0..=low {
-            let row = (head.table << options.bits) + ((code & !low) | y) as usize;
+        let [low, high] = head.halves(inputs.q[at]);
+        for y in 0..head.low.len() {
+            let row = (head.table * head.high.len() + high) * head.low.len() + y;
             let row = &state[row * (v + 1)..][..v + 1];
-            add(
-                half_weight(head, options, code ^ y, true),
-                &row[..v],
-                row[v],
-            );
+            add(head.low[y ^ low], &row[..v], row[v]);
         }
     }
     let weights: Vec<f64> = (first..first + seen)
@@ -163,19 +183,9 @@ fn row(shape: &Shape, options: &Options, inputs: &Inputs<'_>, head: &Head, at: u
     }
 }
 
-/// The weight of a difference in the low half of the bits, or in the high one.
-fn half_weight(head: &Head, options: &Options, difference: u32, low: bool) -> f64 {
-    let half = options.bits / 2;
-    let bits = if low { 0..half } else { half..options.bits };
-    bits.map(|bit| bit_weights(head.betas[bit])[(difference >> bit & 1) as usize])
-        .product()
-}
-
 /// The half-transformed tables after all keys.
 fn state(shape: &Shape, options: &Options, inputs: &Inputs<'_>, heads: &[Head]) -> Vec<f64> {
-    let v = shape.value;
-    let (half, width) = (options.bits / 2, v + 1);
-    let len = width << options.bits;
+    let len = (shape.value + 1) << options.bits;
     let mut state = match inputs.initial_state {
         Some(state) => state.to_vec(),
         None => vec![0.0; shape.state_len(options)],
@@ -184,18 +194,25 @@ fn state(shape: &Shape, options: &Options, inputs: &Inputs<'_>, heads: &[Head]) 
     let owners = heads.iter().step_by(readers.max(1));
     for (head, table) in owners.zip(state.chunks_exact_mut(len)) {
         for key in head.keys * shape.keys..(head.keys + 1) * shape.keys {
-            let code = inputs.k[key] & ((1 << options.bits) - 1);
-            for x in 0..1u32 << (options.bits - half) {
-                let row = (x << half) | (code & ((1 << half) - 1));
-                let w = half_weight(head, options, (x << half) ^ code, false);
-                let row = &mut table[row as usize * width..][..width];
-                for (c, x) in row.iter_mut().enumerate() {
-                    *x += w * if c < v { inputs.v[key * v + c] } else { 1.0 };
-                }
-            }
+            insert(shape, inputs, head, key, table);
         }
     }
     state
+}
+
+/// Adds a key to the rows of its low half.
+fn insert(shape: &Shape, inputs: &Inputs<'_>, head: &Head, key: usize, table: &mut [f64]) {
+    let (v, width) = (shape.value, shape.value + 1);
+    let [low, high] = head.halves(inputs.k[key]);
+    let value = &inputs.v[key * v..][..v];
+    for x in 0..head.high.len() {
+        let w = head.high[x ^ high];
+        let row = &mut table[(x * head.low.len() + low) * width..][..width];
+        for (sum, value) in row.iter_mut().zip(value) {
+            *sum += w * value;
+        }
+        row[v] += w;
+    }
 }
 
 /// [`backward`](crate::hamming::code_table::backward) in f64, pair by pair.
@@ -257,53 +274,87 @@ pub fn backward(
     Ok(all)
 }
 
-/// The outputs of the full form by way of the table, in f64: linear in the tokens.
+/// The outputs by way of tables, in f64: linear in the tokens.
 ///
 /// # Errors
-/// As [`forward`]; `Argument` where causal.
+/// As [`forward`]; `Argument` with an initial state.
 pub fn by_table(shape: &Shape, options: &Options, inputs: &Inputs<'_>) -> Result<Vec<f64>> {
-    if options.causal {
-        return Err(crate::Error::Argument {
+    if inputs.initial_state.is_some() {
+        return Err(Error::Argument {
             op: OP,
-            what: "causal".into(),
-            expected: "false in the full form".into(),
-            got: "true".into(),
+            what: "initial_state".into(),
+            expected: "none by way of the table".into(),
+            got: "a state".into(),
         });
     }
     let heads = inputs.check(shape, options)?;
+    let of_head = |head: &Head| {
+        if options.causal {
+            Ok(causal_by_table(shape, options, inputs, head))
+        } else {
+            full_by_table(shape, options, inputs, head)
+        }
+    };
+    let rows: Result<Vec<Vec<f64>>> = heads.par_iter().map(of_head).collect();
+    Ok(rows?.concat())
+}
+
+fn means(row: &[f64]) -> impl Iterator<Item = f64> + '_ {
+    let z = row.last().copied().unwrap_or(0.0);
+    let values = row.iter().take(row.len() - 1);
+    values.map(move |x| if z > 0.0 { x / z } else { 0.0 })
+}
+
+fn causal_by_table(shape: &Shape, options: &Options, inputs: &Inputs<'_>, head: &Head) -> Vec<f64> {
+    let width = shape.value + 1;
+    let mut table = vec![0.0; width << options.bits];
+    let mut o = Vec::new();
+    for t in 0..shape.queries {
+        insert(shape, inputs, head, head.keys * shape.keys + t, &mut table);
+        let [low, high] = head.halves(inputs.q[head.list * shape.queries + t]);
+        let rows = table[high * head.low.len() * width..].chunks_exact(width);
+        let mut sums = vec![0.0; width];
+        for (y, row) in rows.take(head.low.len()).enumerate() {
+            let w = head.low[y ^ low];
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += w * x;
+            }
+        }
+        o.extend(means(&sums));
+    }
+    o
+}
+
+fn full_by_table(
+    shape: &Shape,
+    options: &Options,
+    inputs: &Inputs<'_>,
+    head: &Head,
+) -> Result<Vec<f64>> {
     let (v, width) = (shape.value, shape.value + 1);
     let mask = (1u32 << options.bits) - 1;
+    let mut table = vec![0.0; width << options.bits];
+    for key in head.keys * shape.keys..(head.keys + 1) * shape.keys {
+        let row = &mut table[(inputs.k[key] & mask) as usize * width..][..width];
+        for (x, value) in row.iter_mut().zip(&inputs.v[key * v..][..v]) {
+            *x += value;
+        }
+        row[v] += 1.0;
+    }
     let axis = kronecker::Shape {
         outer: 1,
         bits: options.bits,
         inner: width,
     };
-    let of_head = |head: &Head| -> Result<Vec<f64>> {
-        let mut table = vec![0.0; width << options.bits];
-        for key in head.keys * shape.keys..(head.keys + 1) * shape.keys {
-            let row = &mut table[(inputs.k[key] & mask) as usize * width..][..width];
-            for (x, value) in row.iter_mut().zip(&inputs.v[key * v..][..v]) {
-                *x += value;
-            }
-            row[v] += 1.0;
-        }
-        let factor = |beta: &f64| {
-            let [equal, differing] = bit_weights(*beta);
-            [equal, differing, differing, equal]
-        };
-        let factors: Vec<f64> = head.betas.iter().flat_map(factor).collect();
-        let real = kronecker::cpu::real;
-        let table = kronecker::cpu::butterfly(&axis, Factors::Shared, &factors, &table, real)?;
-        let queries = head.list * shape.queries..(head.list + 1) * shape.queries;
-        Ok(queries
-            .flat_map(|query| {
-                let row = &table[(inputs.q[query] & mask) as usize * width..][..width];
-                let z = row[v];
-                let mean = move |x: &f64| if z > 0.0 { x / z } else { 0.0 };
-                row[..v].iter().map(mean).collect::<Vec<_>>()
-            })
-            .collect())
+    let factor = |beta: &f64| {
+        let [equal, differing] = bit_weights(*beta);
+        [equal, differing, differing, equal]
     };
-    let rows: Result<Vec<Vec<f64>>> = heads.par_iter().map(of_head).collect();
-    Ok(rows?.concat())
+    let factors: Vec<f64> = head.betas.iter().flat_map(factor).collect();
+    let real = kronecker::cpu::real;
+    let table = kronecker::cpu::butterfly(&axis, Factors::Shared, &factors, &table, real)?;
+    let queries = head.list * shape.queries..(head.list + 1) * shape.queries;
+    Ok(queries
+        .flat_map(|query| means(&table[(inputs.q[query] & mask) as usize * width..][..width]))
+        .collect())
 }
