@@ -46,6 +46,9 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::sliding::search::cases::OP,
         crate::hamming::ecoformer::cases::OP,
         crate::hamming::kernel_hash::cases::OP,
+        crate::hamming::code_table::cases::OP,
+        crate::kronecker::cases::HADAMARD,
+        crate::kronecker::cases::BUTTERFLY,
     ]
 }
 

@@ -606,7 +606,7 @@ struct Run {
 
 /// Copies `rows` rows of so many f32, at these distances; every row of the source goes to `repeat` rows.
 #[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
-pub(super) fn copy(
+pub(crate) fn copy(
     builder: &mut Builder,
     caps: &Caps,
     from: Slot,
