@@ -1,4 +1,4 @@
-//! What planners share: rows in memory, cutting them to bindings and to dispatches, and sums of partial sums.
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, filling them, and sums of partial sums.
 
 use std::{ops::Range, sync::Arc};
 
@@ -19,6 +19,15 @@ params! {
         first: u32,
         count: u32,
         accumulate: u32,
+    }
+}
+
+params! {
+    /// Parameters of `fill`.
+    FillParams {
+        words: u32,
+        groups: u32,
+        value: u32,
     }
 }
 
@@ -89,6 +98,36 @@ pub(crate) fn cut(
     Ok(parts)
 }
 
+/// Fills words with a value; the first is a multiple of 64.
+pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: Range<u64>, value: u32) {
+    let word_ms = 16.0 / (caps.gflops * 1e6);
+    let most = (caps.binding_bytes / 4)
+        .min((STEP_MS / word_ms) as u64)
+        .max(ALIGN)
+        / ALIGN
+        * ALIGN;
+    let end = words.end;
+    for first in words.step_by(most as usize) {
+        let count = most.min(end - first);
+        let params = FillParams {
+            words: count as u32,
+            groups: count.div_ceil(1024) as u32,
+            value,
+        };
+        builder.steps.push(Step {
+            kernel: fill_words(),
+            bind: vec![Bind {
+                slot: to,
+                bytes: 4 * first..4 * (first + count),
+                write: true,
+            }],
+            params: bytes_of(&params).to_vec(),
+            groups: params.groups.into(),
+            predicted_ms: count as f64 * word_ms,
+        });
+    }
+}
+
 /// Partial sums `[sets, parts, block]` in f32.
 pub(crate) struct Sum {
     pub sums: Slot,
@@ -157,6 +196,18 @@ fn sum_parts() -> Arc<Kernel> {
         spec: Spec::default(),
         needs: Needs::default(),
         params: SumPartsParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+fn fill_words() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/fill",
+        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FillParams::FIELDS,
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })

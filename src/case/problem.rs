@@ -33,6 +33,9 @@ pub fn ops() -> &'static [Op] {
         crate::linear::cases::OP,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::hamming::search::cases::KNN,
+        crate::hamming::search::cases::RADIUS,
+        crate::hamming::search::cases::HISTOGRAM,
     ]
 }
 

@@ -8,5 +8,8 @@
 //! index), ascending, so that ties go to the lower index on every device.
 
 pub mod bits;
+pub mod cpu;
+pub mod search;
 
 pub use bits::{ABSENT, MAX_BITS};
+pub use search::{count, histogram, knn, radius, radius_count};
