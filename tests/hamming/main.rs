@@ -1,1 +1,2 @@
 //! Operators on binary codes, by operator.
+mod search;

@@ -132,8 +132,9 @@ fn bind_radius(case: &Case) -> Result<Box<dyn Problem>, Failure> {
         Some(r) => Radius::All(u32::try_from(r).unwrap_or(u32::MAX)),
         None if radii => Radius::PerQuery,
         None => {
-            return Err(case
-                .wrong("needs a parameter `radius`, or a tensor of that name with one to a query"));
+            return Err(case.wrong(
+                "needs a parameter `radius`, or a tensor of that name with one to a query",
+            ));
         }
     };
     let order = case.choice(
