@@ -1,5 +1,5 @@
 // From counts by segment to where each segment starts: table[h*columns + s*queries + q] becomes base_q + sums[h*queries + q] + the
-// sum over earlier segments.
+// sum over earlier segments. sums become where the next segments go, of a table to come.
 //
 // 0 bounds: array<u32>, [q]        1 sums: array<u32>        2 table: array<u32>
 struct Params {
@@ -13,7 +13,7 @@ struct Params {
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> bounds: array<u32>;
-@group(0) @binding(1) var<storage, read> sums: array<u32>;
+@group(0) @binding(1) var<storage, read_write> sums: array<u32>;
 @group(0) @binding(2) var<storage, read_write> table: array<u32>;
 
 @compute @workgroup_size(64)
@@ -29,5 +29,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             table[h * p.columns + c] = place;
             place += count;
         }
+        sums[n] = place;
     }
 }

@@ -6,7 +6,7 @@
 //
 // A database is walked by positions, cut into segments; with tiles_apart > 1 they cover every so manieth tile of 64 items.
 // ACROSS says what the lanes of a group share and what is across them: queries of one segment, items of one segment of one query,
-// or segments of one query. A lane's items ascend, and where segments or queries are across it has its segment for itself.
+// or segments of one query. Segment s of those bound is segment first_segment + s of a table. A lane's items ascend, and where segments or queries are across it has its segment for itself.
 struct Params {
     units: u32,
     last: u32,
@@ -19,7 +19,8 @@ struct Params {
     tiles_apart: u32,
     positions: u32,
     segment_len: u32,
-    segments: u32,
+    begin_segment: u32,
+    end_segment: u32,
     first_segment: u32,
     first: u32,
     groups: u32,
@@ -112,15 +113,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     if (ACROSS == QUERIES) {
         let tiles = (p.queries + LANES - 1u) / LANES;
         q = g % tiles * LANES + lid;
-        segment = g / tiles;
+        segment = p.begin_segment + g / tiles;
     } else {
         q = g % p.queries;
-        segment = g / p.queries;
+        segment = p.begin_segment + g / p.queries;
         if (ACROSS == SEGMENTS) {
-            segment = segment * LANES + lid;
+            segment = p.begin_segment + g / p.queries * LANES + lid;
         }
     }
-    if (index < p.groups && q < p.queries && segment < p.segments) {
+    if (index < p.groups && q < p.queries && segment < p.end_segment) {
         let bound = bounds[q];
         if (bound != 0u) {
             walk(q, segment, lid, bound);

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::{
     OP_HISTOGRAM, OP_KNN, OP_RADIUS, Order, Radius, Search,
     tables::{Rule, Steps, Table, words},
-    walk::{Across, Cut, TILE, Take, Walks, local},
+    walk::{Across, Cut, Piece, TILE, Take, Walks, local, segments},
 };
 use crate::{
     Error, Result,
@@ -316,9 +316,7 @@ fn histogram_by(search: &Search<'_>, free: Across, caps: &Caps) -> Result<Plan> 
             offset,
             strides: [bins, 0, 1],
         };
-        planner
-            .walks
-            .steps(&mut builder, &batch, &cut, bounds, &take);
+        planner.walks.all(&mut builder, &batch, &cut, bounds, &take);
     }
     planner.finish(builder, OP_HISTOGRAM, free.name(), 4 * queries * bins)
 }
@@ -337,6 +335,14 @@ fn largest(batches: &[Range<u64>]) -> u64 {
         .map(|batch| batch.end - batch.start)
         .max()
         .unwrap_or(0)
+}
+
+/// Where pairs are put: rows that start where a tensor says or at their own stride, so many to a row or in all.
+struct Put {
+    rows: Option<(Bind, u32)>,
+    out: [(Bind, u32); 2],
+    out_stride: u64,
+    limit: u32,
 }
 
 struct Planner<'a> {
@@ -409,16 +415,23 @@ impl<'a> Planner<'a> {
             .collect())
     }
 
-    /// A table of counters for batches of at most so many queries.
+    /// Bytes of counters that each query of a batch should have: of all segments, or of as many as lanes take at once.
+    fn counter_bytes(&self, bins: u64, owner: Across) -> u64 {
+        let fitting = self.budget().saturating_sub(ALIGN) / (4 * bins);
+        4 * bins * self.walks.fewest(owner).min(64).min(fitting).max(1)
+    }
+
+    /// A table of counters for batches of at most so many queries: of all segments, or of those of a round.
     fn table(&self, builder: &mut Builder, bins: u64, queries: u64, owner: Across) -> (Table, Cut) {
-        let most = self.budget() / (4 * bins * queries.max(1));
+        let most = (self.budget() / (4 * bins * queries.max(1))).max(1);
         let cut = self.walks.cut(owner, 1, queries, most);
+        let segments = cut.segments.min(most);
         let table = Table {
-            counts: builder.add_scratch(4 * bins * cut.segments * queries),
+            counts: builder.add_scratch(4 * bins * segments * queries),
             sums: builder.add_scratch(4 * bins * queries),
             bounds: builder.add_scratch(4 * queries),
             bins,
-            segments: cut.segments,
+            segments,
             queries,
         };
         (table, cut)
@@ -437,8 +450,8 @@ impl<'a> Planner<'a> {
             Scheme::Bounded { .. } => CAP.min(self.budget() / 16),
             Scheme::TwoPass { .. } => 0,
         };
-        let counters_bytes = 4 * bins * self.walks.fewest(owner);
-        let batches = self.batches(counters_bytes.max(4 * k).max(8 * listed))?;
+        let query_bytes = self.counter_bytes(bins, owner).max(4 * k).max(8 * listed);
+        let batches = self.batches(query_bytes)?;
         let (whole, cut) = self.table(builder, bins, largest(&batches), owner);
         let counts = builder.add_scratch(4 * whole.queries);
         let lists = (listed > 0)
@@ -472,7 +485,7 @@ impl<'a> Planner<'a> {
                     strides: [1, 0, queries],
                 };
                 self.walks
-                    .steps(builder, &batch, &sample, table.bounds, &take);
+                    .all(builder, &batch, &sample, table.bounds, &take);
                 self.on(builder).offsets(&table, count(), k as u32);
             }
             if let Some([counters, lists]) = lists {
@@ -483,7 +496,7 @@ impl<'a> Planner<'a> {
                     lists,
                     cap: listed,
                 };
-                self.walks.steps(builder, &batch, &cut, table.bounds, &take);
+                self.walks.all(builder, &batch, &cut, table.bounds, &take);
                 let mut steps = self.on(builder);
                 steps.short([counters, lists], listed, queries, k, out.clone());
                 let counted = (words(counters, queries, false), 0);
@@ -496,29 +509,95 @@ impl<'a> Planner<'a> {
             }
             self.count_all(builder, &batch, &cut, &table);
             self.on(builder).offsets(&table, count(), k as u32);
-            self.on(builder).places(&table, None);
-            let take = Take::Select {
-                places: table.counters(),
-                strides: table.strides(),
+            let put = Put {
+                rows: None,
                 out,
                 out_stride: k,
                 limit: k as u32,
             };
-            self.walks.steps(builder, &batch, &cut, table.bounds, &take);
+            self.place_all(builder, &batch, &cut, &table, put);
         }
         Ok(())
     }
 
-    /// Counts every wanted pair in its segment, and the sums over segments.
-    fn count_all(&self, builder: &mut Builder, batch: &Range<u64>, cut: &Cut, table: &Table) {
+    /// Counts the wanted pairs of pieces of the database in their segments.
+    fn count_pieces(
+        &self,
+        builder: &mut Builder,
+        batch: &Range<u64>,
+        cut: &Cut,
+        table: &Table,
+        pieces: &[Piece],
+    ) {
         self.on(builder).clear(table);
         let take = Take::Count {
             table: table.counters(),
             offset: 0,
             strides: table.strides(),
         };
-        self.walks.steps(builder, batch, cut, table.bounds, &take);
-        self.on(builder).sums(table);
+        self.walks
+            .steps(builder, batch, cut, pieces, table.bounds, &take);
+    }
+
+    /// Counts every wanted pair, in its segment where the table holds all of them, and the sums over segments.
+    fn count_all(&self, builder: &mut Builder, batch: &Range<u64>, cut: &Cut, table: &Table) {
+        let words_len = table.bins * table.queries;
+        match self.walks.rounds(cut, table.segments).as_slice() {
+            [pieces] => {
+                let table = Table {
+                    segments: segments(pieces),
+                    ..*table
+                };
+                self.count_pieces(builder, batch, cut, &table, pieces);
+                self.on(builder).sums(&table);
+            }
+            _ => {
+                fill(builder, self.caps, table.sums, 0..words_len, 0);
+                let [query, _, bin] = Table {
+                    segments: 1,
+                    ..*table
+                }
+                .strides();
+                let take = Take::Count {
+                    table: words(table.sums, words_len, true),
+                    offset: 0,
+                    strides: [query, 0, bin],
+                };
+                self.walks.all(builder, batch, cut, table.bounds, &take);
+            }
+        }
+    }
+
+    /// Puts every wanted pair where the sums say, round by round.
+    fn place_all(
+        &self,
+        builder: &mut Builder,
+        batch: &Range<u64>,
+        cut: &Cut,
+        table: &Table,
+        mut put: Put,
+    ) {
+        let rounds = self.walks.rounds(cut, table.segments);
+        for pieces in &rounds {
+            let table = Table {
+                segments: segments(pieces),
+                ..*table
+            };
+            if rounds.len() > 1 {
+                self.count_pieces(builder, batch, cut, &table, pieces);
+            }
+            // Once a row has started, its places go on.
+            self.on(builder).places(&table, put.rows.take());
+            let take = Take::Select {
+                places: table.counters(),
+                strides: table.strides(),
+                out: put.out.clone(),
+                out_stride: put.out_stride,
+                limit: put.limit,
+            };
+            self.walks
+                .steps(builder, batch, cut, pieces, table.bounds, &take);
+        }
     }
 
     /// The bounds that a radius makes.
@@ -557,7 +636,7 @@ impl<'a> Planner<'a> {
                 offset,
                 strides: [1, 0, 0],
             };
-            self.walks.steps(builder, &batch, &cut, bounds, &take);
+            self.walks.all(builder, &batch, &cut, bounds, &take);
         }
         Ok(())
     }
@@ -578,10 +657,10 @@ impl<'a> Planner<'a> {
             }
             (Order::Distance, Radius::PerQuery) => self.bins(),
         };
-        let batches = self.batches(4 * bins * self.walks.fewest(owner))?;
+        let batches = self.batches(self.counter_bytes(bins, owner))?;
         let (whole, cut) = self.table(builder, bins, largest(&batches), owner);
         let counts = builder.add_scratch(4 * all);
-        let total = |start: u64| local(&row(Slot::Output(0), 1), &(start..all + 1), false);
+        let total = || local(&row(Slot::Output(0), 1), &(all..all + 1), false);
         // Several batches share the counters: where rows start is found before the first.
         let several = batches.len() > 1;
         if several {
@@ -602,19 +681,17 @@ impl<'a> Planner<'a> {
             // The total is the last of the row offsets.
             steps.bounds(
                 Rule::Capacity(capacity as u32),
-                total(all),
+                total(),
                 table.bounds,
                 queries,
             );
-            steps.places(&table, Some(local(&row(Slot::Output(0), 1), &batch, false)));
-            let take = Take::Select {
-                places: table.counters(),
-                strides: table.strides(),
+            let put = Put {
+                rows: Some(local(&row(Slot::Output(0), 1), &batch, false)),
                 out: [1, 2].map(|n| (words(Slot::Output(n), capacity, true), 0)),
                 out_stride: 0,
                 limit: capacity as u32,
             };
-            self.walks.steps(builder, &batch, &cut, table.bounds, &take);
+            self.place_all(builder, &batch, &cut, &table, put);
         }
         Ok(())
     }

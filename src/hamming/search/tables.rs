@@ -281,6 +281,7 @@ impl Steps<'_> {
     }
 
     /// Where each segment's items of each distance go, in place of the counters: in rows of their own, or after the starts of rows.
+    /// The sums become where those of later segments go.
     pub fn places(&mut self, table: &Table, rows: Option<(Bind, u32)>) {
         let base = match rows {
             None => part!("hamming/base_none.wgsl"),
@@ -308,7 +309,7 @@ impl Steps<'_> {
             };
             let mut bind = vec![
                 words(table.bounds, table.queries, false),
-                words(table.sums, table.bins * table.queries, false),
+                words(table.sums, table.bins * table.queries, true),
                 table.bind(true),
             ];
             bind.extend(rows.clone().map(|rows| rows.0));

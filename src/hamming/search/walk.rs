@@ -30,7 +30,8 @@ params! {
         tiles_apart: u32,
         positions: u32,
         segment_len: u32,
-        segments: u32,
+        begin_segment: u32,
+        end_segment: u32,
         first_segment: u32,
         first: u32,
         groups: u32,
@@ -106,6 +107,19 @@ pub(super) struct Cut {
     pub segment_len: u64,
     /// Segments of all chunks.
     pub segments: u64,
+}
+
+/// Segments of a chunk.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    chunk: usize,
+    segments: Range<u64>,
+}
+
+/// Segments of pieces.
+pub(super) fn segments(pieces: &[Piece]) -> u64 {
+    let len = |piece: &Piece| piece.segments.end - piece.segments.start;
+    pieces.iter().map(len).sum()
 }
 
 /// What happens to a pair near enough.
@@ -246,12 +260,48 @@ impl<'a> Walks<'a> {
         }
     }
 
-    /// Adds the steps of a walk of some queries.
+    /// All segments, in rounds of at most so many.
+    pub fn rounds(&self, cut: &Cut, most: u64) -> Vec<Vec<Piece>> {
+        let (mut rounds, mut round, mut room) = (Vec::new(), Vec::new(), most);
+        for (chunk, codes) in self.chunks.iter().enumerate() {
+            let end = codes.positions(cut.tiles_apart).div_ceil(cut.segment_len);
+            let mut first = 0;
+            while first < end {
+                if room == 0 {
+                    rounds.push(std::mem::take(&mut round));
+                    room = most;
+                }
+                let segments = first..end.min(first.saturating_add(room));
+                room -= segments.end - segments.start;
+                first = segments.end;
+                round.push(Piece { chunk, segments });
+            }
+        }
+        rounds.push(round);
+        rounds
+    }
+
+    /// Adds the steps of a walk of some queries over the whole database.
+    pub fn all(
+        &self,
+        builder: &mut Builder,
+        batch: &Range<u64>,
+        cut: &Cut,
+        bounds: Slot,
+        take: &Take,
+    ) {
+        for pieces in self.rounds(cut, u64::MAX) {
+            self.steps(builder, batch, cut, &pieces, bounds, take);
+        }
+    }
+
+    /// Adds the steps of a walk of some queries over pieces of the database.
     pub fn steps(
         &self,
         builder: &mut Builder,
         batch: &Range<u64>,
         cut: &Cut,
+        pieces: &[Piece],
         bounds: Slot,
         take: &Take,
     ) {
@@ -284,16 +334,21 @@ impl<'a> Walks<'a> {
         params.ranges_offset = ranges.as_ref().map_or(0, |(_, base)| *base);
         let kernel = self.kernel(cut.across, take);
         let mut first_segment = 0;
-        for chunk in &self.chunks {
+        for Piece { chunk, segments } in pieces {
+            let Some(chunk) = self.chunks.get(*chunk) else {
+                continue;
+            };
             let codes = row(chunk.slot, words_len);
             let (database, base) = local(&codes, &chunk.rows, false);
             params.database_offset = base / per_unit;
             params.items = chunk.items() as u32;
             params.first_item = chunk.first as u32;
             params.positions = chunk.positions(cut.tiles_apart) as u32;
-            let segments = chunk.positions(cut.tiles_apart).div_ceil(cut.segment_len);
-            params.segments = segments as u32;
-            params.first_segment = first_segment as u32;
+            params.begin_segment = segments.start as u32;
+            params.end_segment = segments.end as u32;
+            // Wraps: segments of the chunk are counted from its first one.
+            params.first_segment = (first_segment as u32).wrapping_sub(params.begin_segment);
+            let segments = segments.end - segments.start;
             first_segment += segments;
             let filter = search.filter().map(|slot| match search.allowed.filter {
                 Filter::PerQuery => {
