@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-const OP: &str = "hamming search";
+const OP: &str = "hamming_search";
 
 /// What a search reads, in the layouts of [`search::Inputs`](crate::hamming::search::Inputs); empty where there is nothing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -437,6 +437,24 @@ impl<'a> Planner<'a> {
         (table, cut)
     }
 
+    /// The samples to take, by the distance between their tiles: a small one keeps most of a larger one from being counted.
+    fn samples(&self, k: u64, scheme: Scheme) -> Vec<u64> {
+        let items = self.search.shape.items as u64;
+        let (Scheme::Bounded { tiles_apart }
+        | Scheme::TwoPass {
+            tiles_apart: Some(tiles_apart),
+        }) = scheme
+        else {
+            return Vec::new();
+        };
+        let small = 16 * tiles_apart;
+        let of_use = items >= small * (8 * TILE).max(4 * k);
+        [small, tiles_apart]
+            .into_iter()
+            .skip(usize::from(!of_use))
+            .collect()
+    }
+
     fn knn(
         &self,
         builder: &mut Builder,
@@ -462,30 +480,21 @@ impl<'a> Planner<'a> {
             let out = [0, 1].map(|n| local(&row(Slot::Output(n), k), &batch, true));
             fill(builder, self.caps, table.bounds, 0..queries, bins as u32);
             let count = || (words(counts, queries, true), 0);
-            if let Scheme::Bounded { tiles_apart }
-            | Scheme::TwoPass {
-                tiles_apart: Some(tiles_apart),
-            } = scheme
-            {
+            let across = match (listed > 0, owner) {
+                (true, _) => free,
+                (false, Across::Queries) => owner,
+                (false, _) => Across::Items,
+            };
+            for tiles_apart in self.samples(k, scheme) {
                 // The k-th smallest distance of a part bounds that of the whole.
-                let across = if lists.is_some() { free } else { owner };
                 fill(builder, self.caps, table.sums, 0..bins * queries, 0);
-                let sample = self.walks.cut(
-                    match across {
-                        Across::Queries => across,
-                        _ => Across::Items,
-                    },
-                    tiles_apart,
-                    queries,
-                    u64::MAX,
-                );
+                let cut = self.walks.cut(across, tiles_apart, queries, u64::MAX);
                 let take = Take::Count {
                     table: words(table.sums, bins * queries, true),
                     offset: 0,
                     strides: [1, 0, queries],
                 };
-                self.walks
-                    .all(builder, &batch, &sample, table.bounds, &take);
+                self.walks.all(builder, &batch, &cut, table.bounds, &take);
                 self.on(builder).offsets(&table, count(), k as u32);
             }
             if let Some([counters, lists]) = lists {
