@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use subquad::{
     Select,
     case::Failure,
-    cli::{self, Device, apply, bench, check, demo, info, shaders},
+    cli::{self, Device, apply, bench, check, demo, info, search, shaders},
 };
 
 /// Sub-quadratic operators on any GPU.
@@ -91,6 +91,38 @@ enum Command {
         /// Shorter sequences.
         #[arg(long)]
         quick: bool,
+    },
+    /// Finds the nearest neighbours of embeddings by binary codes and writes them.
+    Search {
+        /// Embeddings to search, [rows, dimensions] in f32 or f16: a safetensors or an .npy file.
+        database: PathBuf,
+        /// Embeddings searched for, where another file has them.
+        #[arg(long, value_name = "FILE")]
+        queries: Option<PathBuf>,
+        /// The tensor of the database in a safetensors file.
+        #[arg(long, value_name = "NAME", default_value = "database")]
+        database_tensor: String,
+        /// The tensor of the queries in a safetensors file.
+        #[arg(long, value_name = "NAME", default_value = "queries")]
+        queries_tensor: String,
+        /// The output, a safetensors file with `distance` and `index`.
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Neighbours of each query.
+        #[arg(short, long, default_value_t = 10)]
+        k: usize,
+        /// A bit is 1 where a value exceeds this, per dimension.
+        #[arg(long, value_enum, default_value_t = search::Threshold::Zero)]
+        threshold: search::Threshold,
+        /// Finds so many by codes and keeps the k of them with the largest cosine similarity.
+        #[arg(long, value_name = "N")]
+        rerank: Option<usize>,
+        /// Compares with the nearest by cosine similarity.
+        #[arg(long)]
+        recall: bool,
+        /// Query n is item n, which is not to be found; without --queries the database is searched for itself.
+        #[arg(long)]
+        exclude_self: bool,
     },
     /// Writes the assembled WGSL of every kernel variant, with SPIR-V, MSL and HLSL beside it.
     Shaders {
@@ -177,6 +209,32 @@ fn run(cli: Cli) -> Result<(), Failure> {
             html,
             quick,
         }),
+        Command::Search {
+            database,
+            queries,
+            database_tensor,
+            queries_tensor,
+            output,
+            k,
+            threshold,
+            rerank,
+            recall,
+            exclude_self,
+        } => {
+            let gpu = cli::open(device, &select)?;
+            search::search(&search::SearchArgs {
+                database,
+                queries,
+                tensors: [database_tensor, queries_tensor],
+                output,
+                k,
+                threshold,
+                rerank,
+                recall,
+                exclude_self,
+                gpu,
+            })
+        }
         Command::Shaders { out } => shaders::shaders(&out),
     }
 }

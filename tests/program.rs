@@ -532,3 +532,147 @@ fn shaders_are_written_in_four_languages() {
         "{names:?}"
     );
 }
+
+/// Embeddings that a formula makes: rows of a query repeat one of the database but for a little.
+fn embeddings(rows: usize, shift: usize) -> Vec<f32> {
+    let value =
+        |n: usize, d: usize| ((n * 7919 + d * 104_729 + n * d * 31) % 211) as f32 / 105.0 - 1.0;
+    (0..rows * 48)
+        .map(|at| value(at / 48 + shift, at % 48) + if shift > 0 { 0.01 } else { 0.0 })
+        .collect()
+}
+
+fn npy(path: &Path, rows: usize, values: &[f32]) {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, 48), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// `distance` and `index` that `search` wrote.
+fn neighbours(path: &Path) -> [Array; 2] {
+    let mut case = Case::read(path, Some("search"), &Map::new()).unwrap();
+    ["distance", "index"].map(|name| case.inputs.remove(name).unwrap())
+}
+
+#[test]
+fn search_finds_the_same_on_the_device_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (database, queries) = (embeddings(300, 0), embeddings(20, 5));
+    let both = BTreeMap::from([
+        ("database".to_owned(), Array::f32(&[300, 48], &database)),
+        (
+            "queries".to_owned(),
+            Array::rounded(
+                Dtype::F32,
+                &[20, 48],
+                &queries.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(),
+            ),
+        ),
+    ]);
+    Case::write_tensors(&path("both.safetensors"), &both, BTreeMap::new()).unwrap();
+    npy(&path("database.npy"), 300, &database);
+    npy(&path("queries.npy"), 20, &queries);
+    let found = |name: &str, arguments: &[&str]| {
+        let to = path(name);
+        let all = [
+            &["search"][..],
+            arguments,
+            &["-o", text(&to), "-k", "3", "--threshold", "mean"],
+        ]
+        .concat();
+        let output = subquad(&all);
+        assert!(output.status.success(), "{}{}", out(&output), err(&output));
+        (neighbours(&to), out(&output))
+    };
+    let (both, database, queries) = (
+        path("both.safetensors"),
+        path("database.npy"),
+        path("queries.npy"),
+    );
+    let (device, words) = found("a.safetensors", &[text(&both), "--recall"]);
+    assert!(
+        words.contains("recall@3") && words.contains("20 queries, 300 codes of 48 bits"),
+        "{words}"
+    );
+    let (cpu, _) = found("b.safetensors", &["--device", "cpu", text(&both)]);
+    let (from_npy, _) = found(
+        "c.safetensors",
+        &[text(&database), "--queries", text(&queries)],
+    );
+    assert!(device == cpu && device == from_npy);
+    assert_eq!(device[1].shape, [20, 3]);
+    // A query is item n + 5 but for a hundredth.
+    let nearest: Vec<f64> = device[1].values().into_iter().step_by(3).collect();
+    assert_eq!(nearest, (5..25).map(f64::from).collect::<Vec<_>>());
+    let (itself, _) = found("d.safetensors", &[text(&database), "--exclude-self"]);
+    assert_eq!(itself[1].shape, [300, 3]);
+    let indices = itself[1].values();
+    assert!(
+        indices
+            .chunks(3)
+            .enumerate()
+            .all(|(n, row)| !row.contains(&(n as f64)))
+    );
+    let (ranked, words) = found(
+        "e.safetensors",
+        &[text(&both), "--rerank", "300", "--recall"],
+    );
+    assert!(words.contains("1.0000 re-ranked"), "{words}");
+    assert_eq!(ranked[1].values()[0], 5.0);
+}
+
+#[test]
+fn search_says_what_is_wrong_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (database, to) = (path("database.npy"), path("out.safetensors"));
+    npy(&database, 10, &embeddings(10, 0));
+    std::fs::write(path("wrong.npy"), b"no array").unwrap();
+    let mut values = embeddings(10, 0);
+    values[50] = f32::NAN;
+    npy(&path("nan.npy"), 10, &values);
+    let tensors = BTreeMap::from([("x".to_owned(), Array::f32(&[2, 3], &[1.0; 6]))]);
+    Case::write_tensors(&path("other.safetensors"), &tensors, BTreeMap::new()).unwrap();
+    let (wrong, nan, other) = (
+        path("wrong.npy"),
+        path("nan.npy"),
+        path("other.safetensors"),
+    );
+    let base = ["search", "-o", text(&to), text(&database)];
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "--queries must name a file"),
+        (&["--exclude-self", "-k", "0"], "--k must be at least 1"),
+        (
+            &["--exclude-self", "-k", "9", "--rerank", "5"],
+            "--rerank must be at least --k, 9, got 5",
+        ),
+        (
+            &["--queries", text(&other)],
+            "has no tensor `queries`; name one of x with --queries-tensor",
+        ),
+        (
+            &["--queries", text(&other), "--queries-tensor", "x"],
+            "--queries must have the database's 48 dimensions, got 3",
+        ),
+        (&["--queries", text(&wrong)], "is not an .npy file"),
+        (&["--queries", text(&nan)], "must hold finite numbers"),
+    ];
+    for (arguments, words) in cases {
+        refused(&[&base[..], arguments].concat(), words);
+        assert!(!to.exists());
+    }
+    refused(
+        &[
+            "search",
+            "-o",
+            "/nonexistent/out.safetensors",
+            text(&database),
+            "--exclude-self",
+        ],
+        "cannot be written",
+    );
+}

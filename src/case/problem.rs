@@ -49,6 +49,9 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::code_table::cases::OP,
         crate::kronecker::cases::HADAMARD,
         crate::kronecker::cases::BUTTERFLY,
+        crate::hamming::search::cases::KNN,
+        crate::hamming::search::cases::RADIUS,
+        crate::hamming::search::cases::HISTOGRAM,
     ]
 }
 

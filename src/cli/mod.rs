@@ -11,7 +11,9 @@ pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod info;
+pub mod npy;
 pub mod report;
+pub mod search;
 pub mod shaders;
 
 use std::path::PathBuf;

@@ -22,6 +22,7 @@ pub mod kernel_hash;
 pub mod ksh_fit;
 pub mod maxsim;
 pub mod pack;
+pub mod search;
 pub mod simd;
 pub mod sliding;
 mod tile;
@@ -37,4 +38,5 @@ pub use kernel_hash::{
 };
 pub use ksh_fit::ksh_fit;
 pub use pack::Compare;
+pub use search::{count, histogram, knn, radius, radius_count};
 pub use sliding::{k_mismatch, sliding};

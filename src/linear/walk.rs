@@ -659,5 +659,5 @@ pub(crate) fn copy(
 
 /// Fills so many f32 with zero.
 pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
-    rows::fill(builder, caps, to, words, 0);
+    rows::fill(builder, caps, to, 0..words, 0);
 }

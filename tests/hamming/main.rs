@@ -12,6 +12,7 @@ mod kernel_hash;
 mod ksh_fit;
 mod maxsim;
 mod pack;
+mod search;
 mod sliding;
 
 /// Words that depend on a name alone.

@@ -235,7 +235,7 @@ impl<'a> Call<'a> {
     }
 
     fn zero(&mut self, slot: Slot, words: u64) {
-        rows::fill(&mut self.builder, self.caps, slot, words, 0);
+        rows::fill(&mut self.builder, self.caps, slot, 0..words, 0);
     }
 
     fn scratch(&mut self, words: u64) -> Slot {

@@ -7,4 +7,5 @@ pub mod gram;
 pub mod kernel_hash;
 pub mod maxsim;
 pub mod pack;
+pub mod search;
 pub mod sliding;
