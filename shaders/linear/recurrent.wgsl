@@ -141,9 +141,10 @@ fn walk(index: u32, local: vec3u) {
                 }
                 block = fade(sum);
                 var w = vec4f(1.0);
-                for (var t = TOKENS; t > 0u; t--) {
-                    added[t - 1u] *= w;
-                    w *= fading[t - 1u];
+                for (var back = 0u; back < TOKENS; back++) {
+                    let t = TOKENS - 1u - back;
+                    added[t] *= w;
+                    w *= fading[t];
                 }
             }
             var betas: array<f32, HELD>;
@@ -272,8 +273,10 @@ fn walk(index: u32, local: vec3u) {
                     for (var i = 0u; i < HELD; i++) {
                         mine[i] = keys[t * HELD + i] * pair[t * HELD + i];
                     }
-                    for (var j = 0u; j < t; j++) {
-                        e -= number_of_token(mine, j) * value[j];
+                    for (var j = 0u; j < TOKENS; j++) {
+                        if (j < t) {
+                            e -= number_of_token(mine, j) * value[j];
+                        }
                     }
                     if (OUT_MISSED && live && t < count) {
                         put_o(row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t)), column, e);
@@ -333,17 +336,19 @@ fn walk(index: u32, local: vec3u) {
                             if (STRICT && DECAY == DECAY_COLUMNS) {
                                 wc = fading[t];
                             }
-                            for (var past = select(0u, 1u, STRICT); past <= t; past++) {
-                                let j = t - past;
-                                let score = number_of_token(mine, j);
-                                if (DECAY == DECAY_COLUMNS) {
-                                    near = fma(score * wc, value[j], near);
-                                    wc *= fading[j];
-                                } else {
-                                    near = fma(vec4f(score), value[j], near);
-                                }
-                                if (NORMALIZE) {
-                                    den[at] += score;
+                            for (var past = 0u; past < TOKENS; past++) {
+                                if (past <= t && (past > 0u || !STRICT)) {
+                                    let j = t - past;
+                                    let score = number_of_token(mine, j);
+                                    if (DECAY == DECAY_COLUMNS) {
+                                        near = fma(score * wc, value[j], near);
+                                        wc *= fading[j];
+                                    } else {
+                                        near = fma(vec4f(score), value[j], near);
+                                    }
+                                    if (NORMALIZE) {
+                                        den[at] += score;
+                                    }
                                 }
                             }
                             if (DECAY == DECAY_COLUMNS) {
@@ -401,11 +406,13 @@ fn score_rows(lane: u32, x: array<vec4f, HELD>, a: array<vec4f, HELD>, log_decay
         if (DECAY == DECAY_ROWS) {
             f = exp(of_token(log_decay, t));
         }
-        for (var i = 0u; i <= last_held(t); i++) {
-            if (DECAY == DECAY_ROWS) {
-                weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+        for (var i = 0u; i < HELD; i++) {
+            if (i <= last_held(t)) {
+                if (DECAY == DECAY_ROWS) {
+                    weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+                }
+                (*scores)[first + t * HELD + i] += dot(reader, weighed[i]);
             }
-            (*scores)[first + t * HELD + i] += dot(reader, weighed[i]);
         }
     }
 }
@@ -415,8 +422,10 @@ fn tailed(lane: u32, a: array<vec4f, HELD>, log_decay: array<vec4f, HELD>) -> ar
     var weighed = a;
     for (var t = 1u; t < TOKENS; t++) {
         let f = exp(of_token(log_decay, t));
-        for (var i = 0u; i <= last_held(t); i++) {
-            weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+        for (var i = 0u; i < HELD; i++) {
+            if (i <= last_held(t)) {
+                weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+            }
         }
     }
     return weighed;
