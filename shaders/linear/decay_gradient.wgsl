@@ -7,7 +7,7 @@
 // token is no start, because what it just took from the token does not flow through any decay. With a decay per token or head
 // the channels are summed, with one per head the tokens too (a partial sum per chunk). A workgroup owns one chunk of one state head.
 //
-// 0 flow: array<vec4f>, flow[row * key_vecs + c], rows of query heads
+// 0, 7: `flows_whole`, `flows_channels` or `flows_tokens`
 // 1 s: array<vec4f>, state number base * H + head * slots + slot of [value, key], H heads of states, `spread` copies of each
 // 2 d: array<vec4f>, likewise with the heads of queries        3 more: array<vec4f>, with the heads of states
 // 4 log_decay: array<f32>        5 dg: array<f32>
@@ -31,11 +31,11 @@ struct Params {
     more_offset: u32,
     decay_offset: u32,
     dg_offset: u32,
+    slices: u32,
     groups: u32,
 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> flow: array<vec4f>;
 @group(0) @binding(1) var<storage, read> s: array<vec4f>;
 @group(0) @binding(2) var<storage, read> d: array<vec4f>;
 @group(0) @binding(4) var<storage, read> log_decay: array<f32>;
@@ -89,14 +89,6 @@ fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
     return sum * exp(g);
 }
 
-fn flow_of(here: Chunk, head: u32, t: u32, c: u32) -> vec4f {
-    var sum = vec4f();
-    for (var n = 0u; n < p.group; n++) {
-        sum += flow[row_of(here.batch, head * p.group + n, p.heads * p.group, t) * p.key_vecs + c - p.flow_offset];
-    }
-    return sum;
-}
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
     let index = group_index(group, grid);
@@ -120,9 +112,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             let t = here.begin + lane;
             var mine = 0.0;
             if (t < here.end) {
-                for (var c = 0u; c < p.key_vecs; c++) {
-                    mine += dot(flow_of(here, head, t, c), vec4f(1.0));
-                }
+                mine = flow_over_channels(here, head, t);
             }
             var sum = 0.0;
             for (var c = lane; c < p.key_vecs; c += 64u) {

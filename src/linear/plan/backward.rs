@@ -14,10 +14,10 @@ use crate::{
     linear::{
         Decay, FeatureMap, FeatureShape, Layout, Options, Shape,
         adjoint::{
-            self, Band, DecayGradientParams, InitialGradientParams, OwnTermsParams, StateCopyParams,
+            self, Band, DecayGradientParams, Flows, InitialGradientParams, OwnTermsParams, StateCopyParams,
         },
         features::steps,
-        kernels::{Access, Rule, Start},
+        kernels::{Access, Rule, Second, Start},
         rows,
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
@@ -286,6 +286,9 @@ impl Adjoint<'_> {
             source_scale: 1.0,
             eps: 0.0,
             form: self.call.options.form,
+            second: Second::None,
+            seconds: None,
+            flows: None,
         }
     }
 
@@ -503,66 +506,27 @@ impl Adjoint<'_> {
             missed = Some((e, beta));
         }
 
-        // dq
         let flows = self.log_decay.is_some();
         let aligned = shape.dtype == Dtype::F32
             && key.is_multiple_of(4)
             && value.is_multiple_of(4)
             && options.feature_map == FeatureMap::Identity;
-        let dq = if aligned {
-            f32s(Slot::Output(0), heads)
-        } else {
-            self.scratch(b, heads, self.key)
+        let single = aligned && self.group == 1;
+        let direct = single && missed.is_none();
+        let written = |b: &mut Builder, there: bool, n: u8, heads: usize, width: usize| {
+            if there {
+                f32s(Slot::Output(n), heads)
+            } else {
+                self.scratch(b, heads, width)
+            }
         };
-        let mut walk = self.walk(
-            &t,
-            kv_heads * self.call.spread(),
-            true,
-            [t.dn, dq],
-            [t.u, t.k],
-        );
-        walk.scale = scale;
-        (walk.strict, walk.keeps) = (flows, flows);
-        let s_states = self.run(b, walk, initial, true)?;
 
         // dv, or with the delta rule the gradient of what was added before corrections
-        let direct = aligned && self.group == 1 && missed.is_none();
-        let dv = if direct && eps.is_none() {
-            f32s(Slot::Output(2), heads)
-        } else {
-            self.scratch(b, heads, self.value)
-        };
+        let dv = written(b, direct && eps.is_none(), 2, heads, self.value);
         let mut walk = self.walk(&t, heads, false, [t.k, dv], [t.q, t.dn]);
         walk.source_scale = scale;
         walk.reverse = true;
         let d_first = self.run(b, walk, grad_last, false)?;
-
-        // dk from the readouts
-        let dk = if direct {
-            f32s(Slot::Output(1), heads)
-        } else {
-            self.scratch(b, heads, self.key)
-        };
-        let mut walk = self.walk(&t, heads, true, [t.u, dk], [t.dn, t.q]);
-        walk.source_scale = scale;
-        walk.reverse = true;
-        (walk.strict, walk.keeps) = (flows, flows);
-        let d_states = self.run(b, walk, grad_last, true)?;
-        let flow = self.scratch(b, if flows { heads } else { 0 }, self.key);
-        if flows {
-            let params = OwnTermsParams {
-                key_vecs: (self.key / 4) as u32,
-                value_vecs: (self.value / 4) as u32,
-                scale,
-                ..OwnTermsParams::default()
-            };
-            let slots = [t.q, t.k, t.dn, t.u, dq, dk, flow].map(|rows| rows.slot);
-            adjoint::own_terms(b, caps, self.band(heads), params, slots);
-        }
-
-        // The delta rule's corrections
-        let mut keys = vec![dk];
-        let mut corrections = None;
         let mut values = dv;
         let mut taken = None;
         if let Some((e, beta)) = missed {
@@ -571,41 +535,94 @@ impl Adjoint<'_> {
             let mut walk = self.walk(&t, kv_heads, false, [t.k, missed_gradient], [t.k, y]);
             (walk.rule, walk.aid, walk.reverse) = (Rule::Missed, Some(beta), true);
             taken = Some(self.run(b, walk, None, false)?);
-            values = self.scratch(b, kv_heads, self.value);
+            values = written(b, single, 2, kv_heads, self.value);
             let vecs = (self.value / 4) as u32;
-            adjoint::weigh(
-                b,
-                caps,
-                self.band(kv_heads),
-                vecs,
-                [missed_gradient.slot, beta, values.slot],
-            );
+            let slots = [missed_gradient.slot, beta, values.slot];
+            adjoint::weigh(b, caps, self.band(kv_heads), vecs, slots);
             if let Some(grad) = self.beta {
-                adjoint::dot(
-                    b,
-                    caps,
-                    self.band(kv_heads),
-                    vecs,
-                    [e.slot, missed_gradient.slot, grad],
-                );
+                let slots = [e.slot, missed_gradient.slot, grad];
+                adjoint::dot(b, caps, self.band(kv_heads), vecs, slots);
             }
+        }
+
+        // dq, and what the corrections' keys read of the same state
+        let dq = written(b, aligned, 0, heads, self.key);
+        let state_heads = kv_heads * self.call.spread();
+        let mut walk = self.walk(&t, state_heads, true, [t.dn, dq], [t.u, t.k]);
+        let merged = options.causal && (flows || missed.is_some()) && walk.merges(caps);
+        let slices = walk.slices(caps);
+        let flow_width = match options.decay {
+            Decay::Channel => self.key,
+            _ => slices as usize,
+        };
+        let flow = |b: &mut Builder, along: Rows| {
+            (merged && flows).then(|| [along.slot, self.scratch(b, heads, flow_width).slot])
+        };
+        let came = missed.map(|_| self.scratch(b, kv_heads, self.key));
+        walk.scale = scale;
+        (walk.strict, walk.keeps) = (flows && !merged, flows);
+        walk.flows = flow(b, t.q);
+        if let (true, Some(came)) = (merged, came) {
+            walk.second = Second::Reader;
+            walk.seconds = Some([values.slot, came.slot]);
+        }
+        let came_flow = walk.flows;
+        let s_states = self.run(b, walk, initial, true)?;
+
+        // dk from the readouts, and from the corrections where the same state has both
+        let dk = written(b, direct, 1, heads, self.key);
+        let mut walk = self.walk(&t, heads, true, [t.u, dk], [t.dn, t.q]);
+        walk.source_scale = scale;
+        walk.reverse = true;
+        (walk.strict, walk.keeps) = (flows && !merged, flows);
+        walk.flows = flow(b, t.k);
+        if merged && missed.is_some() {
+            walk.second = Second::Source;
+            walk.seconds = Some([values.slot, t.k.slot]);
+        }
+        let left_flow = walk.flows;
+        let d_states = self.run(b, walk, grad_last, true)?;
+        let flow = match (came_flow, left_flow) {
+            (Some([_, came]), Some([_, left])) if options.decay == Decay::Channel => {
+                Flows::Channels([came, left])
+            }
+            (Some([_, came]), Some([_, left])) => Flows::Tokens([came, left], slices as u32),
+            _ => {
+                let flow = self.scratch(b, if flows { heads } else { 0 }, self.key);
+                if flows {
+                    let params = OwnTermsParams {
+                        key_vecs: (self.key / 4) as u32,
+                        value_vecs: (self.value / 4) as u32,
+                        scale,
+                        ..OwnTermsParams::default()
+                    };
+                    let slots = [t.q, t.k, t.dn, t.u, dq, dk, flow].map(|rows| rows.slot);
+                    adjoint::own_terms(b, caps, self.band(heads), params, slots);
+                }
+                Flows::Whole(flow.slot)
+            }
+        };
+
+        // The delta rule's corrections by themselves
+        let mut keys = vec![dk];
+        keys.extend(came);
+        let mut corrections = None;
+        if let (Some(came), false) = (came, merged) {
             let left = self.scratch(b, kv_heads, self.key);
             let mut walk = self.walk(&t, kv_heads, true, [t.u, left], [values, t.k]);
             (walk.source_scale, walk.reverse, walk.strict, walk.keeps) = (-1.0, true, true, flows);
-            let more = self.run(b, walk, None, true)?;
-            let came = self.scratch(b, kv_heads, self.key);
+            corrections = Some(self.run(b, walk, None, true)?);
             let mut walk = self.walk(&t, kv_heads, true, [values, came], [t.u, t.k]);
             (walk.scale, walk.strict) = (-1.0, true);
             self.run(b, walk, initial.map(|from| From { ratio: 1, ..from }), true)?;
-            if flows {
-                let slots = [t.k, came, left, flow].map(|rows| rows.slot);
+            if let (true, Flows::Whole(flow)) = (flows, flow) {
+                let slots = [t.k.slot, came.slot, left.slot, flow];
                 adjoint::key_flow(b, caps, self.band(kv_heads), (self.key / 4) as u32, slots);
             }
-            keys.extend([left, came]);
-            corrections = Some(more);
+            keys.push(left);
         }
         if let Some(grad) = self.log_decay {
-            self.decay_gradient(b, [flow.slot, s_states, d_states], corrections, grad)?;
+            self.decay_gradient(b, flow, [s_states, d_states], corrections, grad)?;
         }
         self.initial_gradients(b, d_first, taken);
         let weights = self.weights;
@@ -621,7 +638,7 @@ impl Adjoint<'_> {
             let sizes = [kv_heads, shape.key];
             self.finish(b, &keys, 1, sizes, options.feature_map, weights)?;
         }
-        if !(direct && eps.is_none()) {
+        if !(single && eps.is_none()) {
             self.unpad(b, values)?;
         }
         Ok(())
@@ -742,7 +759,8 @@ impl Adjoint<'_> {
     fn decay_gradient(
         &self,
         b: &mut Builder,
-        [flow, s, d]: [Slot; 3],
+        flows: Flows,
+        [s, d]: [Slot; 2],
         more: Option<Slot>,
         grad: Slot,
     ) -> Result<()> {
@@ -794,7 +812,8 @@ impl Adjoint<'_> {
             decay,
             &table,
             self.band(self.heads()),
-            [flow, s, d, log_decay, to],
+            flows,
+            [s, d, log_decay, to],
             more,
         );
         if per_head {

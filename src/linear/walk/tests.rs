@@ -256,6 +256,9 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             source_scale: if random.of(&[true, false]) { 1.0 } else { -0.5 },
             eps: 1e-3,
             form: Form::Auto,
+            second: Second::None,
+            seconds: None,
+            flows: None,
         };
         let low = if rule == Rule::Normalized { 0.1 } else { -1.0 };
         let size = if walk.delta() {
