@@ -54,10 +54,12 @@ fn walk(index: u32, local: vec3u) {
     let left = select(1u, p.value - column, live);
     let key_rows = rows_of(here.batch, head_of(here.head, p.k_heads), p.k_heads);
     let value_rows = rows_of(here.batch, head_of(here.head, p.v_heads), p.v_heads);
-    // Before the loops: software adapters divide slowly.
+    // Before the loops: software adapters divide slowly, and unroll loops over whole arrays whatever these cost.
     var reader_rows: array<Rows, GROUP>;
+    var output_rows: array<Rows, GROUP>;
     for (var n = 0u; n < GROUP; n++) {
         reader_rows[n] = rows_of_reader(here, n);
+        output_rows[n] = rows_of_output(here, n);
     }
     let decay_head = head_of(here.head, p.g_heads);
     let decay_rows = rows_of(here.batch, decay_head, p.g_heads);
@@ -338,6 +340,7 @@ fn walk(index: u32, local: vec3u) {
                     flows[t] = Flow();
                 }
                 for (var n = 0u; n < GROUP; n++) {
+                    let rows = output_rows[n];
                     var w = 1.0;
                     for (var t = 0u; t < TOKENS; t++) {
                         let at = n * TOKENS + t;
@@ -384,7 +387,7 @@ fn walk(index: u32, local: vec3u) {
                                 out[at] += near;
                             }
                             if (FLOWS) {
-                                let row = row_of(rows_of_output(here, n), token_of(anchor, min(t, count - 1u)));
+                                let row = row_of(rows, token_of(anchor, min(t, count - 1u)));
                                 flows[flow_set(n) * TOKENS + t] += flow_term(row, column, live, owns(n), value[t], finished(n, out[at], 0.0));
                             }
                             if (OWN_LAST && !STRICT && owns(n)) {
