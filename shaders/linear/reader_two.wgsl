@@ -19,23 +19,14 @@ fn row_of_reader(n: u32, row: u32, r: u32) -> vec4f {
     if (n == 0u) {
         return reader_row(row, r, true);
     }
-    let at = p.q_offset + row * p.key + r;
-    let left = p.key - r;
-    let c = cells(at, left);
-    return gather(at, left, second_q[c.x], second_q[c.y], second_q[c.z], second_q[c.w]);
+    return widen(second_q[(p.q_offset + row * p.key + r) / 4u]);
 }
 
 fn put_output(n: u32, row: u32, column: u32, x: vec4f) {
     if (n == 0u) {
         put_o(row, column, x);
     } else {
-        let at = p.o_offset + row * p.value + column;
-        second_o[at >> PART_SHIFT] = out_part(x, 0u);
-        if (!WHOLE) {
-            for (var i = 1u; i < min(PARTS, p.value - column); i++) {
-                second_o[(at + i) >> PART_SHIFT] = out_part(x, i);
-            }
-        }
+        second_o[(p.o_offset + row * p.value + column) / 4u] = out_part(x, 0u);
     }
 }
 

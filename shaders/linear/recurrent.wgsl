@@ -8,8 +8,8 @@
 // Factors belong to the walker, to rows (they multiply x and a) or to columns (they multiply y and u). Every factor is the
 // product of exponentials of what is <= 0. REVERSE takes tokens from the last to the first.
 //
-// `second_source` adds a pair more of sources, `second_reader` reads once more: neither reaches its own token. Where flows are
-// asked for, they are those of the outputs without their own tokens' terms, which are added after.
+// `pair_two` is a pair more of sources, `reader_two` a reader more. Where flows are asked for, they are those of the outputs
+// without their own tokens' terms, which are added after.
 //
 // A workgroup owns one walker and segment and 4*LANES columns of S; a lane owns 4 columns. Each row of S is read once a
 // block and written back, so the state streams through `state`, the key width has no bound, and S is rounded once a block and
@@ -234,6 +234,9 @@ fn walk(index: u32, local: vec3u) {
                 var weighed = held;
                 if (DELTA) {
                     score_rows(lane, held, held, factor, 0u, &keys);
+                    if (PAIRS > 1u) {
+                        score_rows(lane, held, second, factor, READERS * HELD, &keys);
+                    }
                     for (var i = 0u; i < HELD; i++) {
                         weighed[i] *= win[i];
                     }
@@ -285,20 +288,28 @@ fn walk(index: u32, local: vec3u) {
                     if (DECAY == DECAY_SCALAR) {
                         w *= step[t];
                     }
-                    var e = value[t] - w * missed[t];
-                    var mine: array<f32, HELD>;
+                    var known = w * missed[t];
+                    var mine: array<f32, HELD * PAIRS>;
                     for (var i = 0u; i < HELD; i++) {
-                        mine[i] = keys[t * HELD + i] * pair[t * HELD + i];
+                        for (var m = 0u; m < PAIRS; m++) {
+                            mine[m * HELD + i] = keys[(m * READERS + t) * HELD + i] * pair[t * HELD + i];
+                        }
                     }
                     for (var j = 0u; j < TOKENS; j++) {
                         if (j < t) {
-                            e -= number_of_token(mine, j) * value[j];
+                            known += number_of_pair(mine, 0u, j) * value[j];
+                        }
+                        if (PAIRS > 1u && j <= t) {
+                            known += number_of_pair(mine, PAIRS - 1u, j) * value[(PAIRS - 1u) * TOKENS + j];
                         }
                     }
+                    let e = value[t] - MISSES * known;
+                    value[t] = MISSES * number_of_token(betas, t) * e;
                     if (OUT_MISSED && live && t < count) {
-                        put_o(row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t)), column, e);
+                        let row = row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t));
+                        put_o(row, column, e);
+                        put_weighed(row, column, MISSES * value[t]);
                     }
-                    value[t] = number_of_token(betas, t) * e;
                 }
                 for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
                     var held: array<vec4f, HELD>;
@@ -309,6 +320,7 @@ fn walk(index: u32, local: vec3u) {
                         let n = held_token(lane, i);
                         let t = token_of(anchor, min(n, count - 1u));
                         held[i] = source_row(row_of(key_rows, t), 4u * r, true);
+                        second[i] = second_row(row_of(key_rows, t), 4u * r);
                         factor[i] = vec4f();
                         if (DECAY == DECAY_ROWS) {
                             let g = channel_log_decay(row_of(decay_rows, fading_token(t, here.last)), 4u * r, p.key);
@@ -321,9 +333,11 @@ fn walk(index: u32, local: vec3u) {
                         }
                         block = fade(total);
                         held = tailed(lane, held, factor);
+                        second = tailed(lane, second, factor);
                     }
                     for (var i = 0u; i < HELD; i++) {
                         held[i] *= tail[i];
+                        second[i] *= tail[i];
                     }
                     let row_at = min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
                     let s0 = load_state(from_at + row_at.x, left);
@@ -533,7 +547,8 @@ fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32,
             let rows = rows_of_output(here, n);
             for (var t = 0u; t < TOKENS; t++) {
                 if (live && t < count) {
-                    put_output(n, row_of(rows, token_of(anchor, t)), column, finished(n, (*out)[n * TOKENS + t], (*den)[n * TOKENS + t]));
+                    let row = row_of(rows, token_of(anchor, t));
+                    put_output(n, row, column, finished(n, (*out)[n * TOKENS + t], (*den)[n * TOKENS + t]) + carried(row, column));
                 }
             }
         }

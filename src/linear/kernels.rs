@@ -85,8 +85,10 @@ pub(super) enum Second {
     None,
     /// A second x reads minus earlier tokens.
     Reader,
-    /// A second a b^T is taken off, for later readers.
+    /// A second a b^T is taken off, for later readers; outputs are added to a third tensor, like y.
     Source,
+    /// With [`Rule::Missed`] and no values: a second a b^T, which its own token's key sees.
+    Missed,
 }
 
 impl Second {
@@ -95,11 +97,12 @@ impl Second {
             part!("linear/reader_one.wgsl"),
             part!("linear/reader_two.wgsl"),
         ];
-        let [single, pair] = [part!("linear/pair_one.wgsl"), part!("linear/pair_two.wgsl")];
+        let single = part!("linear/pair_one.wgsl");
         match self {
             Second::None => [one, single],
             Second::Reader => [two, single],
-            Second::Source => [one, pair],
+            Second::Source => [one, part!("linear/pair_two.wgsl")],
+            Second::Missed => [one, part!("linear/pair_missed.wgsl")],
         }
     }
 }
@@ -129,6 +132,8 @@ pub(super) struct Variant {
     pub second: Second,
     /// Whether flows are written, in short blocks only.
     pub flows: bool,
+    /// Whether what is missed is written times beta as well, in short blocks only.
+    pub weighs: bool,
 }
 
 impl Variant {
@@ -183,6 +188,14 @@ impl Variant {
             (false, _) => part!("linear/flow_none.wgsl"),
             (true, Fading::Columns) => part!("linear/flow_channels.wgsl"),
             (true, _) => part!("linear/flow_tokens.wgsl"),
+        }
+    }
+
+    fn weighed_part(&self) -> Part {
+        if self.weighs {
+            part!("linear/weighed.wgsl")
+        } else {
+            part!("linear/weighed_none.wgsl")
         }
     }
 
@@ -282,7 +295,7 @@ pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> 
             .into_iter()
             .chain(variant.parts(variant.rule_part(false)))
             .chain(variant.second.parts())
-            .chain([variant.flow_part()])
+            .chain([variant.flow_part(), variant.weighed_part()])
             .collect(),
         spec: variant.spec(tile.spec().with("KEY_VECS", key_vecs)),
         needs: Needs {

@@ -450,8 +450,9 @@ impl<'a> Call<'a> {
                 options.form
             },
             second: Second::None,
-            seconds: None,
+            seconds: [None; 3],
             flows: None,
+            weighed: None,
         };
         let slices = walk.slices(caps);
         if options.normalize.is_some() {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bindings of a walk that has all it can have.
-const MERGED_BUFFERS: u32 = 12;
+const MERGED_BUFFERS: u32 = 13;
 
 /// A tensor as a walk binds it: its buffer, heads, and bytes of an element.
 #[derive(Clone, Copy, Debug)]
@@ -71,12 +71,14 @@ pub(super) struct Walk<'a> {
     pub eps: f32,
     /// Which kernels walk.
     pub form: Form,
-    /// Second tensors like x and y, or like a and b; these and flows want [`Walk::merges`].
+    /// Second tensors like x and y, or like a, b and y; these, flows and `weighed` want [`Walk::merges`].
     pub second: Second,
-    pub seconds: Option<[Slot; 2]>,
+    pub seconds: [Option<Slot>; 3],
     /// A tensor like y along which flows are counted, and where they go: like y where columns fade by themselves, otherwise a
     /// number for every token, head and slice.
     pub flows: Option<[Slot; 2]>,
+    /// What is missed, times beta.
+    pub weighed: Option<Slot>,
 }
 
 /// The kernel that walks.
@@ -146,6 +148,7 @@ impl Walk<'_> {
             map: self.map,
             second: self.second,
             flows: self.flows.is_some(),
+            weighs: self.weighed.is_some(),
         }
     }
 
@@ -159,6 +162,7 @@ impl Walk<'_> {
             Rule::Delta => 6,
             _ => 4,
         };
+        let products = products + 2 * usize::from(self.pairs());
         let readers = self.group() as usize;
         ((products + 2 * (readers - 1)) * self.key * self.value
             + 64 * readers * (self.key + self.value)) as f64
@@ -219,7 +223,7 @@ impl Walk<'_> {
             Tile::Recurrent(tile) => (
                 tile.iterations(
                     self.key,
-                    self.group(),
+                    self.group() + u32::from(self.pairs()),
                     self.delta(),
                     self.fading == Fading::Rows,
                 ),
@@ -315,6 +319,10 @@ impl Walk<'_> {
             }
             _ => None,
         }
+    }
+
+    fn pairs(&self) -> bool {
+        matches!(self.second, Second::Source | Second::Missed)
     }
 
     fn delta(&self) -> bool {
@@ -549,6 +557,10 @@ impl Walk<'_> {
         if let Some((slot, bytes, _)) = place.table {
             binds.push(bind(slot, 0..bytes, false));
         }
+        if let (Some(slot), Some((y, row_bytes))) = (self.weighed, y) {
+            let bytes = reach.span(&self.field, y.heads, row_bytes);
+            binds.push(bind(slot, bytes, true));
+        }
         if let (Some([along, flow]), Some((y, row_bytes))) = (self.flows, y) {
             let bytes = reach.span(&self.field, y.heads, row_bytes);
             binds.push(bind(along, bytes.clone(), false));
@@ -558,16 +570,14 @@ impl Walk<'_> {
             };
             binds.push(bind(flow, bytes, true));
         }
-        if let Some(slots) = self.seconds {
-            let (like, written) = match self.second {
-                Second::Reader => ([x, y], true),
-                _ => ([a, b], false),
-            };
-            let tensors = slots.into_iter().zip(like).zip([false, written]);
-            for ((slot, like), write) in tensors {
-                let bytes = like.map(|(rows, bytes)| reach.span(&self.field, rows.heads, bytes));
-                binds.extend(bytes.map(|bytes| bind(slot, bytes, write)));
-            }
+        let like = match self.second {
+            Second::Reader => [x, y, None],
+            _ => [a, b, y],
+        };
+        for ((slot, like), n) in self.seconds.into_iter().zip(like).zip(0..) {
+            let bytes = like.map(|(rows, bytes)| reach.span(&self.field, rows.heads, bytes));
+            let write = self.second == Second::Reader && n == 1;
+            binds.extend(slot.zip(bytes).map(|(slot, bytes)| bind(slot, bytes, write)));
         }
         let heads = |rows: Option<(Rows, u64)>| rows.map_or(1, |(rows, _)| rows.heads as u32);
         let params = WalkParams {

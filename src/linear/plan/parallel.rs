@@ -182,8 +182,9 @@ fn in_form(
         eps: 0.0,
         form: options.form,
         second: Second::None,
-        seconds: None,
+        seconds: [None; 3],
         flows: None,
+        weighed: None,
     };
     let slices = walk.slices(caps);
     if z.is_some() {

@@ -257,8 +257,9 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             eps: 1e-3,
             form: Form::Auto,
             second: Second::None,
-            seconds: None,
+            seconds: [None; 3],
             flows: None,
+            weighed: None,
         };
         let low = if rule == Rule::Normalized { 0.1 } else { -1.0 };
         let size = if walk.delta() {
