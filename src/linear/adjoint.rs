@@ -540,12 +540,20 @@ impl Flows {
         let row = 4 * u64::from(key_vecs);
         match self {
             Flows::Whole(flow) => (part!("linear/flows_whole.wgsl"), flow, None, [row, 4]),
-            Flows::Channels([came, left]) => {
-                (part!("linear/flows_channels.wgsl"), came, Some(left), [row, 4])
-            }
+            Flows::Channels([came, left]) => (
+                part!("linear/flows_channels.wgsl"),
+                came,
+                Some(left),
+                [row, 4],
+            ),
             Flows::Tokens([came, left], slices) => {
                 let row = slices.into();
-                (part!("linear/flows_tokens.wgsl"), came, Some(left), [row, 1])
+                (
+                    part!("linear/flows_tokens.wgsl"),
+                    came,
+                    Some(left),
+                    [row, 1],
+                )
             }
         }
     }
@@ -573,10 +581,20 @@ pub(super) fn decay_gradient(
         Some(_) => part!("linear/more_states.wgsl"),
         None => part!("linear/more_states_none.wgsl"),
     };
+    let put_part = if per == 2 && params.key.is_multiple_of(4) {
+        part!("linear/dg_vectors.wgsl")
+    } else {
+        part!("linear/dg_each.wgsl")
+    };
     let (flow_part, came, left, [flow_row, flow_words]) = flows.taken(params.key_vecs);
     let kernel = kernel(
         "linear/decay_gradient",
-        [part!("linear/decay_gradient.wgsl"), more_part, flow_part],
+        [
+            part!("linear/decay_gradient.wgsl"),
+            more_part,
+            flow_part,
+            put_part,
+        ],
         Spec::default().with("PER", per),
         DecayGradientParams::FIELDS,
         [64, 1, 1],

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bindings of a walk that has all it can have.
-const MERGED_BUFFERS: u32 = 13;
+const MERGED_BUFFERS: u32 = 12;
 
 /// A tensor as a walk binds it: its buffer, heads, and bytes of an element.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +189,11 @@ impl Walk<'_> {
             Form::Auto if !serial => {}
             _ => {
                 // Two readers of different tensors are worth as many tokens a block as one.
-                let group = if self.second == Second::Reader { 1 } else { self.group() };
+                let group = if self.second == Second::Reader {
+                    1
+                } else {
+                    self.group()
+                };
                 let tokens = self.field.tokens;
                 return Tile::Recurrent(RecurrentTile::choose(
                     tokens,
@@ -577,7 +581,10 @@ impl Walk<'_> {
         for ((slot, like), n) in self.seconds.into_iter().zip(like).zip(0..) {
             let bytes = like.map(|(rows, bytes)| reach.span(&self.field, rows.heads, bytes));
             let write = self.second == Second::Reader && n == 1;
-            binds.extend(slot.zip(bytes).map(|(slot, bytes)| bind(slot, bytes, write)));
+            binds.extend(
+                slot.zip(bytes)
+                    .map(|(slot, bytes)| bind(slot, bytes, write)),
+            );
         }
         let heads = |rows: Option<(Rows, u64)>| rows.map_or(1, |(rows, _)| rows.heads as u32);
         let params = WalkParams {

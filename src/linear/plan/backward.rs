@@ -14,7 +14,8 @@ use crate::{
     linear::{
         Decay, FeatureMap, FeatureShape, Layout, Options, Shape,
         adjoint::{
-            self, Band, DecayGradientParams, Flows, InitialGradientParams, OwnTermsParams, StateCopyParams,
+            self, Band, DecayGradientParams, Flows, InitialGradientParams, OwnTermsParams,
+            StateCopyParams,
         },
         features::steps,
         kernels::{Access, Rule, Second, Start},
@@ -590,12 +591,7 @@ impl Adjoint<'_> {
             corrections = Some(self.run(b, walk, None, true)?);
             let mut walk = self.walk(&t, kv_heads, true, [values, came], [t.u, t.k]);
             (walk.scale, walk.strict) = (-1.0, true);
-            self.run(
-                b,
-                walk,
-                initial.map(|from| From { ratio: 1, ..from }),
-                true,
-            )?;
+            self.run(b, walk, initial.map(|from| From { ratio: 1, ..from }), true)?;
             if let (true, Flows::Whole(flow)) = (flows, flow) {
                 let slots = [t.k.slot, came.slot, left.slot, flow];
                 adjoint::key_flow(b, caps, self.band(kv_heads), (self.key / 4) as u32, slots);

@@ -13,6 +13,8 @@ use crate::{
     plan::Work,
 };
 
+mod merged;
+
 struct Random(u64);
 
 impl Random {
