@@ -11,6 +11,9 @@
 // `pair_two` is a pair more of sources, `reader_two` a reader more. Where flows are asked for, they are those of the outputs
 // without their own tokens' terms, which are added after.
 //
+// Loops over a block's tokens have constant bounds, their conditions are inside: Mesa unrolls no others, and indexes what is
+// left rolled up lane by lane.
+//
 // A workgroup owns one walker and segment and 4*LANES columns of S; a lane owns 4 columns. Each row of S is read once a
 // block and written back, so the state streams through `state`, the key width has no bound, and S is rounded once a block and
 // not once a token, which counts in long sums. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.

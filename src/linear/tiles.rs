@@ -179,8 +179,9 @@ pub struct RecurrentTile {
 
 impl RecurrentTile {
     /// The tile for so many tokens, widths and readers a token. A software adapter gets one subgroup and blocks of 8 tokens:
-    /// shorter ones pass over the state more often, longer ones leave their loops rolled up (8 heads, 64 x 64, 2,048 tokens on
-    /// llvmpipe: 27 ms with 8, 91 with 16; Mesa 22.3.6, 2 cores, 2026-11). A GPU gets more lanes on the same rows, and blocks
+    /// shorter ones pass over the state more often, longer ones leave some of their loops rolled up and compile for seconds (8
+    /// heads, 64 x 64, 2,048 tokens on llvmpipe, CPU time: with 8 and 16 tokens 17 and 14 ms without decay, but 19 and 36 with
+    /// one per token, 36 and 129 with one per row and the delta rule; Mesa 22.3.6, 2026-11). A GPU gets more lanes on the same rows, and blocks
     /// that fit its workgroup memory; the delta rule, which needs all rows before it adds, one set of lanes.
     pub(super) fn choose(
         tokens: usize,

@@ -1,5 +1,8 @@
 //! The gradients as walks: that of the queries reads the transposed state with that of the outputs, those of keys and values
 //! are walks from the last token to the first. Everything is computed in f32 and rounded once.
+//!
+//! Where [`Walk::merges`] says so, those that share a state are one: it reads for queries and for the delta rule's keys, takes
+//! from outputs and from corrections, and counts flows. Elsewhere each is a walk, and flows are a pass over what they wrote.
 
 mod local;
 
@@ -22,7 +25,7 @@ use crate::{
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
     },
-    plan::{Builder, Plan, Slot, Work},
+    plan::{Builder, Plan, Slot, Step, Work},
     rows,
 };
 
@@ -170,6 +173,21 @@ struct Adjoint<'a> {
     initial: Option<Slot>,
     initial_z: Option<Slot>,
     weights: steps::ParamGrads,
+}
+
+/// The steps from the first of these on and those from the third on in turns, after those between them: of two walks over the
+/// same tensors, neither of which reads what the other writes, one finds in caches what the other has read.
+fn in_turns(steps: &mut Vec<Step>, [first, between, second]: [usize; 3]) {
+    let later = steps.split_off(second);
+    let middle = steps.split_off(between);
+    let early = steps.split_off(first);
+    let (n, m) = (early.len(), later.len());
+    let share = |of: usize| move |(i, step): (usize, Step)| ((2 * i + 1) * of, step);
+    let mut turns: Vec<(usize, Step)> = early.into_iter().enumerate().map(share(m)).collect();
+    turns.extend(later.into_iter().enumerate().map(share(n)));
+    turns.sort_by_key(|(at, _)| *at);
+    steps.extend(middle);
+    steps.extend(turns.into_iter().map(|(_, step)| step));
 }
 
 fn f32s(slot: Slot, heads: usize) -> Rows {
@@ -523,6 +541,7 @@ impl Adjoint<'_> {
 
         let dv_heads = if missed.is_some() { kv_heads } else { heads };
         let values = written(b, single && eps.is_none(), 2, dv_heads, self.value);
+        let values_at = b.steps.len();
         let (d_first, taken) = match missed {
             None => (self.value_gradient(b, &t, values, grad_last)?, None),
             Some(missed) if merged => {
@@ -538,6 +557,7 @@ impl Adjoint<'_> {
         };
 
         // dq, and what the corrections' keys read of the same state
+        let queries_at = b.steps.len();
         let dq = written(b, aligned, 0, heads, self.key);
         let state_heads = kv_heads * self.call.spread();
         let mut walk = self.walk(&t, state_heads, true, [t.dn, dq], [t.u, t.k]);
@@ -560,6 +580,7 @@ impl Adjoint<'_> {
         let came_flow = walk.flows;
         let s_states = self.run(b, walk, initial, true)?;
 
+        let keys_at = b.steps.len();
         // dk from the readouts, and from the corrections' values, which leave by the same state
         let dk = written(b, direct, 1, heads, self.key);
         let mut walk = self.walk(&t, heads, true, [t.u, dk], [t.dn, t.q]);
@@ -573,6 +594,9 @@ impl Adjoint<'_> {
         }
         let left_flow = walk.flows;
         let d_states = self.run(b, walk, grad_last, true)?;
+        if missed.is_none() {
+            in_turns(&mut b.steps, [values_at, queries_at, keys_at]);
+        }
         let flow = match (came_flow, left_flow) {
             (Some([_, came]), Some([_, left])) if options.decay == Decay::Channel => {
                 Flows::Channels([came, left])
