@@ -1,4 +1,5 @@
-//! What planners share: rows in memory, cutting them to bindings and to dispatches, and sums of partial sums.
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, sums of partial sums,
+//! and filling.
 
 use std::{ops::Range, sync::Arc};
 
@@ -22,6 +23,15 @@ params! {
     }
 }
 
+params! {
+    /// Parameters of `fill`.
+    FillParams {
+        words: u32,
+        groups: u32,
+        value: u32,
+    }
+}
+
 /// Rows in memory, `stride` elements apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows {
@@ -31,9 +41,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// From one row to the next.
+    pub fn row_bytes(&self) -> u64 {
+        self.stride as u64 * self.dtype.bytes()
+    }
+
     /// The bytes of some rows, from an aligned start.
     pub fn span(&self, rows: &Range<u64>) -> Range<u64> {
-        let row_bytes = self.stride as u64 * self.dtype.bytes();
+        let row_bytes = self.row_bytes();
         rows.start * row_bytes / ALIGN * ALIGN..(rows.end * row_bytes).next_multiple_of(4)
     }
 
@@ -87,6 +102,47 @@ pub(crate) fn cut(
     let mut parts = cut(rows.start..middle, unit, row_ms, fits)?;
     parts.extend(cut(middle..rows.end, unit, row_ms, fits)?);
     Ok(parts)
+}
+
+/// Adds the steps that fill so many words with a value.
+pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64, value: u32) {
+    let word_ms = 16.0 / (caps.gflops * 1e6);
+    let most = (caps.binding_bytes / 4)
+        .min((STEP_MS / word_ms) as u64)
+        .max(ALIGN)
+        / ALIGN
+        * ALIGN;
+    for first in (0..words).step_by(most as usize) {
+        let count = most.min(words - first);
+        let params = FillParams {
+            words: count as u32,
+            groups: count.div_ceil(1024) as u32,
+            value,
+        };
+        builder.steps.push(Step {
+            kernel: fill_kernel(),
+            bind: vec![Bind {
+                slot: to,
+                bytes: 4 * first..4 * (first + count),
+                write: true,
+            }],
+            params: bytes_of(&params).to_vec(),
+            groups: params.groups.into(),
+            predicted_ms: count as f64 * word_ms,
+        });
+    }
+}
+
+fn fill_kernel() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/fill",
+        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FillParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
 }
 
 /// Partial sums `[sets, parts, block]` in f32.

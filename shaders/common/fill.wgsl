@@ -1,9 +1,10 @@
-// Fills words with zero.
+// Fills words with a value.
 //
 // 0 filled: array<u32>
 struct Params {
     words: u32,
     groups: u32,
+    value: u32,
 }
 var<immediate> p: Params;
 
@@ -16,7 +17,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         for (var n = 0u; n < 16u; n++) {
             let at = (index * 16u + n) * 64u + lane;
             if (at < p.words) {
-                filled[at] = 0u;
+                filled[at] = p.value;
             }
         }
     }

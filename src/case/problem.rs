@@ -31,10 +31,24 @@ pub struct Bench {
 pub fn ops() -> &'static [Op] {
     &[
         crate::linear::cases::OP,
+        crate::linear::lit::cases::OP,
+        crate::linear::lit::cases::CONV2D,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::hamming::cases::pack::PACK,
+        crate::hamming::cases::pack::UNPACK,
+        crate::hamming::cases::pack::POPCOUNTS,
+        crate::hamming::cases::distance::OP,
+        crate::hamming::cases::distance::SYMMETRIC,
+        crate::hamming::cases::gram::OP,
+        crate::hamming::cases::maxsim::OP,
+        crate::hamming::sliding::cases::OP,
+        crate::hamming::sliding::search::cases::OP,
         crate::hamming::ecoformer::cases::OP,
         crate::hamming::kernel_hash::cases::OP,
+        crate::hamming::code_table::cases::OP,
+        crate::kronecker::cases::HADAMARD,
+        crate::kronecker::cases::BUTTERFLY,
     ]
 }
 
@@ -72,6 +86,15 @@ pub struct Reference {
     pub values: Vec<f64>,
     /// The sums of the absolute values of their terms; empty where these are of no use.
     pub magnitude: Vec<f64>,
+}
+
+/// References as arrays of the outputs' types.
+pub fn rounded(outputs: Vec<Output>, references: Vec<Reference>) -> Vec<Array> {
+    outputs
+        .iter()
+        .zip(references)
+        .map(|(output, reference)| Array::rounded(output.dtype, &output.shape, &reference.values))
+        .collect()
 }
 
 /// Bits of an output of words that come of the sign of a rounded number, where that is too close to 0 to tell.
@@ -128,15 +151,7 @@ pub trait Problem: Send + Sync {
     /// # Errors
     /// Those of that path.
     fn native(&self) -> Result<Vec<Array>, Error> {
-        let references = self.reference()?.into_iter();
-        let outputs = self.outputs();
-        Ok(outputs
-            .iter()
-            .zip(references)
-            .map(|(output, reference)| {
-                Array::rounded(output.dtype, &output.shape, &reference.values)
-            })
-            .collect())
+        Ok(rounded(self.outputs(), self.reference()?))
     }
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;

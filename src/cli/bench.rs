@@ -75,6 +75,11 @@ impl Row {
         self.work.bytes / self.time.median_ms / 1e6
     }
 
+    /// Words whose bits are counted, per nanosecond.
+    pub fn popcount_g_s(&self) -> f64 {
+        self.work.popcounts / self.time.median_ms / 1e6
+    }
+
     /// A size by its letter.
     pub fn size(&self, letter: &str) -> Option<usize> {
         self.sizes
@@ -173,7 +178,7 @@ fn measure_case(gpu: &Gpu, case: &Case, roofs: &Roofs, effort: Effort) -> Result
     let adjoint = problem.adjoint();
     let problem = adjoint.as_deref().unwrap_or(problem.as_ref());
     let plan = default_plan(gpu, case, problem)?;
-    let verified = plan.work.flops < VERIFIED_FLOPS;
+    let verified = plan.work.flops + plan.work.popcounts < VERIFIED_FLOPS;
     if verified {
         verify(gpu, case, problem, &plan)?;
     }

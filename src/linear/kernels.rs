@@ -218,14 +218,6 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of `fill`.
-    FillParams {
-        words: u32,
-        groups: u32,
-    }
-}
-
 pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> Arc<Kernel> {
     let rows = if tile.subgroup {
         part!("linear/rows_subgroup.wgsl")
@@ -354,19 +346,6 @@ pub(super) fn copy() -> Arc<Kernel> {
         spec: Spec::default(),
         needs: Needs::default(),
         params: CopyParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
-}
-
-/// Fills words with zero.
-pub(super) fn fill() -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name: "common/fill",
-        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
-        spec: Spec::default(),
-        needs: Needs::default(),
-        params: FillParams::FIELDS,
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })

@@ -13,7 +13,7 @@ use bytemuck::bytes_of;
 
 use super::{
     FeatureMap, Form, Layout,
-    kernels::{self, Access, CopyParams, Fading, FillParams, Rule, Start, Variant, WalkParams},
+    kernels::{self, Access, CopyParams, Fading, Rule, Start, Variant, WalkParams},
     tiles::{ChunkTile, RecurrentTile},
     window::{ALIGN, Field, GRAIN, STEP_MS, Window, segments},
 };
@@ -21,6 +21,7 @@ use crate::{
     Error, Result,
     gpu::{Caps, Class, Kernel},
     plan::{Bind, Builder, Slot, Step},
+    rows,
 };
 
 /// A tensor as a walk binds it: its buffer, heads, and bytes of an element.
@@ -605,7 +606,7 @@ struct Run {
 
 /// Copies `rows` rows of so many f32, at these distances; every row of the source goes to `repeat` rows.
 #[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
-pub(super) fn copy(
+pub(crate) fn copy(
     builder: &mut Builder,
     caps: &Caps,
     from: Slot,
@@ -658,28 +659,5 @@ pub(super) fn copy(
 
 /// Fills so many f32 with zero.
 pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
-    let word_ms = 16.0 / (caps.gflops * 1e6);
-    let most = (caps.binding_bytes / 4)
-        .min((STEP_MS / word_ms) as u64)
-        .max(ALIGN)
-        / ALIGN
-        * ALIGN;
-    for first in (0..words).step_by(most as usize) {
-        let count = most.min(words - first);
-        let params = FillParams {
-            words: count as u32,
-            groups: count.div_ceil(1024) as u32,
-        };
-        builder.steps.push(Step {
-            kernel: kernels::fill(),
-            bind: vec![Bind {
-                slot: to,
-                bytes: 4 * first..4 * (first + count),
-                write: true,
-            }],
-            params: bytes_of(&params).to_vec(),
-            groups: params.groups.into(),
-            predicted_ms: count as f64 * word_ms,
-        });
-    }
+    rows::fill(builder, caps, to, words, 0);
 }

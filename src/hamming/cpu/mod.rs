@@ -1,4 +1,10 @@
-//! References in f64, one file an operator, straight from the formulas.
+//! References of the operators on codes, for clarity: scalar, exact in integers, f64 elsewhere.
 
+pub mod code_table;
+pub mod distance;
 pub mod ecoformer;
+pub mod gram;
 pub mod kernel_hash;
+pub mod maxsim;
+pub mod pack;
+pub mod sliding;
