@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example distill [report.html]`: the Kullback-Leibler divergence between the two must fall by half.
 //! The loss, the maps and the gradients of both run on the device; the updates of the maps' weights, which are few, on the host.
+#[path = "../common/adam.rs"]
+mod adam;
 #[path = "../common/mod.rs"]
 mod common;
 mod map;
@@ -9,7 +11,8 @@ mod page;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use common::{Adam, Progress};
+use adam::Adam;
+use common::Progress;
 use half::f16;
 use map::{Map, Sizes};
 use safetensors::SafeTensors;

@@ -92,22 +92,34 @@ pub fn page(findings: &Findings) -> Result<String, Failure> {
         points: findings
             .lengths
             .iter()
-            .map(|point| (point.0 as f64, of(point)))
+            .map(|point| (point.0 as f64, 100.0 * (1.0 - of(point) / uniform.error())))
             .collect(),
         marks: true,
     };
     page.chart(
         &Chart {
             x: "bits",
-            y: "relative error",
+            y: "error removed, %",
             joined: true,
             series: vec![
                 series("learnt", |point| point.1),
                 series("random weights", |point| point.2),
             ],
         },
-        "The same codes, cut to their first bits. Both axes are logarithmic.",
+        "The share that codes remove of the error of no codes at all; the same codes, cut to their first bits. Both axes are \
+         logarithmic.",
     )?;
+    let points = findings.lengths.iter().map(|(bits, learnt, random)| {
+        vec![
+            bits.to_string(),
+            format!("{learnt:.4}"),
+            format!("{random:.4}"),
+        ]
+    });
+    page.table(
+        &["bits", "error, learnt", "error, random"],
+        &points.collect::<Vec<_>>(),
+    );
     page.heading("Learning");
     page.table(
         &[
@@ -129,7 +141,7 @@ pub fn page(findings: &Findings) -> Result<String, Failure> {
     for (head, which) in [(most, "most"), (least, "least")] {
         let head = head.unwrap_or(0);
         page.text(&format!(
-            "Head {head}, where learning removed {which} of the error: {:.3} instead of {:.3}.",
+            "Head {head}, which gained {which} by learning: {:.3} instead of {:.3}.",
             learnt.errors[head], random.errors[head]
         ));
         let [codes, drawn] = [0, 1].map(|n: usize| between_codes(findings, n, head));

@@ -4,6 +4,8 @@
 //! `cargo run --release --example language_model [report.html]`. The attention runs through the library, forward and backward;
 //! the dense parts are a few functions on the host. The same model on the CPU reference must have the same losses, to 1e-3,
 //! for the first steps.
+#[path = "../common/adam.rs"]
+mod adam;
 mod attention;
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,8 +16,9 @@ mod page;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
+use adam::Adam;
 use attention::{Attention, Heads, Reference};
-use common::{Adam, Progress};
+use common::Progress;
 use device::Device;
 use model::{Model, Random, Sizes};
 use subquad::{
