@@ -68,6 +68,10 @@ fn found() -> &'static [Found] {
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
+                    match problem.adjoint().map(|adjoint| adjoint.plans(&caps, true)) {
+                        None | Some(Err(Error::Unsupported { .. })) => {}
+                        Some(adjoints) => plans.extend(adjoints.unwrap()),
+                    }
                 }
                 for step in plans.into_iter().flat_map(|plan| plan.steps) {
                     found.entry(step.kernel).or_default().insert(number);

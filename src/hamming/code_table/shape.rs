@@ -15,6 +15,9 @@ pub const MAX_RANGE: f64 = 80.0;
 /// The longest chunk of the causal form.
 pub const MAX_CHUNK: usize = 256;
 
+/// The chunk that is taken where none is asked for.
+pub(crate) const CHUNK: usize = 128;
+
 /// Sizes of a call. Heads come before tokens: q is `[batch, heads, queries, 1]`, k `[batch, kv_heads, keys, 1]`, v
 /// `[batch, kv_heads, keys, value]`, o `[batch, heads, queries, value]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
