@@ -20,14 +20,15 @@ struct Rates {
     dispatch: f64,
 }
 
-/// Measured on llvmpipe with two cores; elsewhere from a copy at 1 TB/s for discrete GPUs and 50 GB/s for the others, unmeasured.
+/// Measured on llvmpipe, by processor time over two cores; unmeasured elsewhere: from copies at 1 TB/s for discrete GPUs and at 50
+/// GB/s for the others.
 fn rates(class: Class) -> Rates {
     match class {
         Class::Cpu => Rates {
-            sum: 3.0,
-            pass: 1.5,
+            sum: 5.0,
+            pass: 1.8,
             stages: 4,
-            weigh: 1.5,
+            weigh: 3.0,
             dispatch: 40e3,
         },
         Class::Nvidia | Class::Amd => Rates {
