@@ -192,13 +192,12 @@ fn hadamard(name: &str, rows: usize, width: usize) -> Case {
 }
 
 fn hadamards() -> Vec<Case> {
-    let sizes = [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17];
-    let made = sizes.map(|bits: usize| {
-        let rows = [257, 70, 9, 3][(bits / 4).min(3)];
+    let made = (1..=17usize).map(|bits| {
+        let rows = (1usize << 10 >> bits).max(1) * 3 + 1;
         hadamard(&format!("hadamard_{}", 1 << bits), rows, 1 << bits)
     });
     let none = [hadamard("hadamard_no_rows", 0, 64)];
-    made.into_iter().chain(none).collect()
+    made.chain(none).collect()
 }
 
 /// Real factors near 1, small whole numbers, and distances of which some are absent.

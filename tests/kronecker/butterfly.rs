@@ -68,7 +68,7 @@ fn the_reference_is_the_dense_product() {
         let x: Vec<f64> = (0..shape.items()).map(|_| numbers.signed()).collect();
         let y = cpu::butterfly(&shape, Factors::PerOuter, &factors, &x, cpu::real).unwrap();
         for (at, y) in y.iter().enumerate() {
-            let (l, i, r) = (at / inner >> bits, at / inner % (1 << bits), at % inner);
+            let (l, i, r) = ((at / inner) >> bits, at / inner % (1 << bits), at % inner);
             let own = &factors[4 * bits * l..];
             let expected: f64 = (0..1 << bits)
                 .map(|j| x[((l << bits) + j) * inner + r] * dense(own, bits, j, i))

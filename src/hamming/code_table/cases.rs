@@ -378,7 +378,7 @@ impl Made {
         self
     }
 
-    fn from_state(mut self) -> Made {
+    fn handed_over(mut self) -> Made {
         (self.initial, self.gradient) = (true, false);
         self.with("final_state", true)
     }
@@ -448,7 +448,7 @@ fn builtin() -> Vec<Case> {
             .with("beta", vec![0.5, 0.5, 0.2, -0.3]),
         new("code_table_causal_state", 6, [2, 2, 1, 33, 9])
             .causal()
-            .from_state(),
+            .handed_over(),
         new("code_table_causal_last", 7, [1, 2, 2, 33, 64])
             .causal()
             .only_forward()
@@ -457,7 +457,7 @@ fn builtin() -> Vec<Case> {
             .causal()
             .with("beta", vec![0.5, 0.1, 0.2, -0.3])
             .with("tables", 2)
-            .from_state(),
+            .handed_over(),
         new("code_table_causal_no_tokens", 4, [1, 2, 2, 0, 4]).causal(),
     ];
     made.iter().map(Made::case).collect()

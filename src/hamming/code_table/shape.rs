@@ -1,7 +1,7 @@
 //! What a call is about: sizes, options, and the factors that follow from them.
 
 use super::OP;
-use crate::{Error, Result};
+use crate::{Error, Result, hamming::bits::check_bits};
 
 /// The longest codes: a table has 2^bits rows.
 pub const MAX_BITS: usize = 18;
@@ -152,9 +152,7 @@ impl Shape {
             chunk,
             ..
         } = options;
-        if *bits == 0 {
-            return wrong("bits", format!("1 to {MAX_BITS}"), "0".into());
-        }
+        check_bits(OP, *bits)?;
         if *bits > MAX_BITS {
             return Err(Error::Unsupported {
                 op: OP,

@@ -67,7 +67,7 @@ impl Call<'_> {
         let second = if digits > 1 { items } else { 4 };
         let parts = lists * share * blocks * self.width();
         let table = lists * share * self.table_len();
-        let counts = lists * blocks << bits;
+        let counts = (lists * blocks) << bits;
         [items, counts, items, second, items, second, parts, table]
     }
 
@@ -91,7 +91,7 @@ impl Call<'_> {
         let block = self.block();
         let blocks = items.len.div_ceil(block);
         let all = lists * items.len;
-        let counts = lists * blocks << bits;
+        let counts = (lists * blocks) << bits;
         let given = self.piece(items.codes, &items.lists, items.len, false);
         for digit in 0..digits {
             let now = (digit % 2) as usize;
