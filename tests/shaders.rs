@@ -68,8 +68,9 @@ fn found() -> &'static [Found] {
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
-                    if let Some(adjoint) = problem.adjoint() {
-                        plans.extend(adjoint.plans(&caps, true).unwrap());
+                    match problem.adjoint().map(|adjoint| adjoint.plans(&caps, true)) {
+                        None | Some(Err(Error::Unsupported { .. })) => {}
+                        Some(adjoints) => plans.extend(adjoints.unwrap()),
                     }
                 }
                 for step in plans.into_iter().flat_map(|plan| plan.steps) {

@@ -3,7 +3,10 @@ fn columns() -> u32 {
     return p.value;
 }
 
-fn found(list: u32, code: u32, c: u32) -> f32 {
-    let at = table_row(table_of(list, 0u), code);
-    return table[at + c] / table[at + p.value];
+fn divisor(at: u32) -> f32 {
+    return table[at + p.value];
+}
+
+fn found(at: u32, c: u32, whole: f32) -> f32 {
+    return table[at + c] / whole;
 }

@@ -3,6 +3,10 @@ fn columns() -> u32 {
     return p.value + 1u;
 }
 
-fn found(list: u32, code: u32, c: u32) -> f32 {
-    return table[table_row(table_of(list, 0u), code) + c];
+fn divisor(at: u32) -> f32 {
+    return 1.0;
+}
+
+fn found(at: u32, c: u32, whole: f32) -> f32 {
+    return table[at + c];
 }

@@ -3,10 +3,14 @@ fn columns() -> u32 {
     return p.value;
 }
 
-fn found(list: u32, code: u32, c: u32) -> f32 {
+fn divisor(at: u32) -> f32 {
+    return 1.0;
+}
+
+fn found(at: u32, c: u32, whole: f32) -> f32 {
     var sum = 0.0;
     for (var x = 0u; x < p.span; x++) {
-        sum += table[table_row(table_of(list, x), code) + c];
+        sum += table[at + x * ((p.value + 1u) << p.bits) + c];
     }
     return sum;
 }

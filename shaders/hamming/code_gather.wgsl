@@ -12,8 +12,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let reader = (p.first + index) * (LANES / COLUMNS) + lane / COLUMNS;
     if (index < p.groups && reader < p.lists * p.len) {
         let code = counted(codes[p.codes_offset + reader]);
+        let at = table_row(table_of(reader / p.len, 0u), code);
+        let whole = divisor(at);
         for (var c = lane % COLUMNS; c < columns(); c += COLUMNS) {
-            out[p.out_offset + reader * columns() + c] = found(reader / p.len, code, c);
+            out[p.out_offset + reader * columns() + c] = found(at, c, whole);
         }
     }
 }

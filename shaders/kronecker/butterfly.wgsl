@@ -28,7 +28,7 @@ const LANES: u32 = 1u << LANE_BITS;
 const TILE_BITS: u32 = LANE_BITS + WINDOW;
 const COLUMN_BITS: u32 = TILE_BITS - STAGES;
 
-// The column of an invocation, and the rest of its items' places within: all bits but the WINDOW.
+// The column of an invocation, whose factors are its OWN or everybody's, and the rest of its items' places within: all bits but the WINDOW.
 struct Here {
     column: u32,
     rest: u32,
@@ -54,7 +54,10 @@ fn place(tile: u32, lane: u32) -> Here {
     }
     let q = first + column;
     let live = tile < p.groups && q < p.columns;
-    return Here(column, rest, base(q), p.first_set + q / p.set_columns, live);
+    if (OWN) {
+        return Here(column, rest, base(q), p.first_set + q / p.set_columns, live);
+    }
+    return Here(column, rest, base(q), 0u, live);
 }
 
 struct Factor {
@@ -65,7 +68,7 @@ struct Factor {
 }
 
 fn factor(here: Here, bit: u32) -> Factor {
-    let at = 4u * select(0u, here.factors * p.bits + p.bit + bit, here.live);
+    let at = 4u * (p.bit + bit + select(0u, here.factors * p.bits, OWN));
     return Factor(factors[at], factors[at + 1u], factors[at + 2u], factors[at + 3u]);
 }
 
@@ -191,7 +194,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     enter(tile, lane);
     for (var todo = 0u; todo < STAGES; todo += WINDOW) {
         wait();
-        window(here, min(todo, STAGES - WINDOW), todo);
+        if (here.live) {
+            window(here, min(todo, STAGES - WINDOW), todo);
+        }
     }
     wait();
     leave(tile, lane);

@@ -306,7 +306,7 @@ impl Stages {
             let write = false;
             binds.insert(0, Bind { slot, bytes, write });
         }
-        let kernel = Arc::new(tile.kernel(self.algebra, stages, source.is_some()));
+        let kernel = Arc::new(tile.kernel(self.algebra, stages, source.is_some(), own));
         for first in (0..groups).step_by(most as usize) {
             let count = most.min(groups - first);
             let params = Params {
@@ -368,7 +368,7 @@ impl Tile {
         self.bits() - stages
     }
 
-    fn kernel(&self, algebra: Algebra, stages: u32, apart: bool) -> Kernel {
+    fn kernel(&self, algebra: Algebra, stages: u32, apart: bool, own: bool) -> Kernel {
         let exchange = if self.shared {
             part!("kronecker/butterfly_tile.wgsl")
         } else {
@@ -392,7 +392,8 @@ impl Tile {
                 .with("LANE_BITS", self.lane_bits)
                 .with("WINDOW", self.window)
                 .with("STAGES", stages)
-                .with("LOW", self.low),
+                .with("LOW", self.low)
+                .with("OWN", own),
             needs: Needs::default(),
             params: Params::FIELDS,
             workgroup: [1 << self.lane_bits, 1, 1],

@@ -80,7 +80,7 @@ pub fn plan(rows: usize, width: usize, caps: &Caps) -> Result<Plan> {
 }
 
 pub(super) fn shape(rows: usize, width: usize) -> Result<Shape> {
-    if !width.is_power_of_two() || width < 2 || width > 1 << MAX_BITS {
+    if !width.is_power_of_two() || !(2..=1 << MAX_BITS).contains(&width) {
         return Err(Error::Argument {
             op: OP,
             what: "width".into(),

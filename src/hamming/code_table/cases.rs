@@ -378,7 +378,7 @@ impl Made {
         self
     }
 
-    fn from_state(mut self) -> Made {
+    fn handed_over(mut self) -> Made {
         (self.initial, self.gradient) = (true, false);
         self.with("final_state", true)
     }
@@ -448,7 +448,7 @@ fn builtin() -> Vec<Case> {
             .with("beta", vec![0.5, 0.5, 0.2, -0.3]),
         new("code_table_causal_state", 6, [2, 2, 1, 33, 9])
             .causal()
-            .from_state(),
+            .handed_over(),
         new("code_table_causal_last", 7, [1, 2, 2, 33, 64])
             .causal()
             .only_forward()
@@ -457,7 +457,7 @@ fn builtin() -> Vec<Case> {
             .causal()
             .with("beta", vec![0.5, 0.1, 0.2, -0.3])
             .with("tables", 2)
-            .from_state(),
+            .handed_over(),
         new("code_table_causal_no_tokens", 4, [1, 2, 2, 0, 4]).causal(),
     ];
     made.iter().map(Made::case).collect()
@@ -468,8 +468,10 @@ fn benches(class: Class) -> Vec<Bench> {
         Class::Cpu => &[
             ("full", 12, 65_536),
             ("full", 16, 65_536),
-            ("causal", 12, 16_384),
-            ("causal", 16, 16_384),
+            ("causal", 12, 4096),
+            ("causal", 16, 4096),
+            ("full_gradient", 12, 4096),
+            ("causal_gradient", 12, 2048),
         ],
         _ => &[
             ("full", 8, 65_536),
@@ -478,13 +480,16 @@ fn benches(class: Class) -> Vec<Bench> {
             ("causal", 8, 65_536),
             ("causal", 12, 65_536),
             ("causal", 16, 65_536),
+            ("full_gradient", 12, 65_536),
+            ("causal_gradient", 12, 65_536),
         ],
     };
     let bench = |(form, bits, tokens): &(&str, usize, usize)| {
         let name = format!("{NAME}/{form}_b{bits}_v64_t{tokens}");
         let heads = if class == Class::Cpu { 1 } else { 8 };
-        let made = Made::new(&name, *bits, [1, heads, heads, *tokens, 64]);
-        let made = made.with("causal", *form == "causal").only_forward();
+        let mut made = Made::new(&name, *bits, [1, heads, heads, *tokens, 64]);
+        made.gradient = form.ends_with("gradient");
+        let made = made.with("causal", form.starts_with("causal"));
         Bench {
             name,
             make: Box::new(move || made.case()),

@@ -1,6 +1,6 @@
 //! What the table costs, for those who choose between it and the quadratic form.
 
-use super::{Options, Shape};
+use super::{Options, Shape, shape::CHUNK};
 use crate::{
     Result,
     gpu::{Caps, Class},
@@ -20,14 +20,15 @@ struct Rates {
     dispatch: f64,
 }
 
-/// Measured on llvmpipe with two cores; elsewhere from a copy at 1 TB/s for discrete GPUs and 50 GB/s for the others, unmeasured.
+/// Measured on llvmpipe, by processor time over two cores; unmeasured elsewhere: from copies at 1 TB/s for discrete GPUs and at 50
+/// GB/s for the others.
 fn rates(class: Class) -> Rates {
     match class {
         Class::Cpu => Rates {
-            sum: 3.0,
-            pass: 1.5,
+            sum: 5.0,
+            pass: 1.8,
             stages: 4,
-            weigh: 1.5,
+            weigh: 3.0,
             dispatch: 40e3,
         },
         Class::Nvidia | Class::Amd => Rates {
@@ -59,7 +60,7 @@ pub fn cost_ms(shape: &Shape, options: &Options, caps: &Caps) -> Result<f64> {
     let (keys, queries) = (tables * shape.keys as f64, shape.query_len() as f64);
     let bits = options.bits;
     let ns = if options.causal {
-        let chunk = options.chunk.unwrap_or(128) as f64;
+        let chunk = options.chunk.unwrap_or(CHUNK) as f64;
         let (low, high) = (
             (1u64 << (bits / 2)) as f64,
             (1u64 << (bits - bits / 2)) as f64,

@@ -36,8 +36,10 @@ params! {
     }
 }
 
-/// Items whose ranks and sums one block has.
-pub(super) const BLOCK: u64 = 256;
+/// Items whose ranks and sums one block has: a rank takes a look at each.
+pub(super) fn block(caps: &Caps) -> u64 {
+    if caps.class == Class::Cpu { 64 } else { 256 }
+}
 
 /// A row of items or of readers: a value and 1, or the terms of a query's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,18 @@ impl Lanes {
         }
     }
 
+    /// With few columns side by side where invocations are dear: each then does more of a row.
+    pub fn narrow(self, caps: &Caps) -> Lanes {
+        if caps.class != Class::Cpu {
+            return self;
+        }
+        Lanes {
+            columns: self.columns.min(16),
+            lanes: 64,
+            ..self
+        }
+    }
+
     /// With sums cut into parts where invocations are cheap.
     pub fn sliced(self, caps: &Caps) -> Lanes {
         if caps.class == Class::Cpu {
@@ -145,13 +159,13 @@ fn kernel(name: &'static str, parts: Vec<Part>, spec: Spec, lanes: u64, bytes: u
     })
 }
 
-fn block() -> Spec {
-    Spec::default().with("BLOCK", BLOCK as u32)
+fn blocks(block: u64) -> Spec {
+    Spec::default().with("BLOCK", block as u32)
 }
 
-pub(super) fn rank() -> Arc<Kernel> {
+pub(super) fn rank(block: u64) -> Arc<Kernel> {
     let parts = vec![part!("hamming/code_rank.wgsl")];
-    kernel("hamming/code_rank", parts, block(), 64, 0)
+    kernel("hamming/code_rank", parts, blocks(block), 64, 0)
 }
 
 pub(super) fn offsets() -> Arc<Kernel> {
@@ -159,24 +173,24 @@ pub(super) fn offsets() -> Arc<Kernel> {
     kernel("hamming/code_offsets", parts, Spec::default(), 256, 1024)
 }
 
-pub(super) fn move_items(first: bool) -> Arc<Kernel> {
+pub(super) fn move_items(first: bool, block: u64) -> Arc<Kernel> {
     let item = if first {
         part!("hamming/code_item_first.wgsl")
     } else {
         part!("hamming/code_item_moved.wgsl")
     };
     let parts = vec![part!("hamming/code_move.wgsl"), item];
-    kernel("hamming/code_move", parts, block(), 64, 0)
+    kernel("hamming/code_move", parts, blocks(block), 64, 0)
 }
 
-pub(super) fn sum(source: Source, lanes: &Lanes) -> Arc<Kernel> {
+pub(super) fn sum(source: Source, lanes: &Lanes, block: u64) -> Arc<Kernel> {
     let parts = vec![part!("hamming/code_sum.wgsl"), source.row()];
-    let spec = lanes.spec().with("BLOCK", BLOCK as u32);
+    let spec = lanes.spec().with("BLOCK", block as u32);
     kernel("hamming/code_sum", parts, spec, lanes.lanes, 0)
 }
 
-pub(super) fn join(lanes: &Lanes) -> Arc<Kernel> {
-    let spec = lanes.spec().with("BLOCK", BLOCK as u32);
+pub(super) fn join(lanes: &Lanes, block: u64) -> Arc<Kernel> {
+    let spec = lanes.spec().with("BLOCK", block as u32);
     let parts = vec![part!("hamming/code_join.wgsl")];
     kernel("hamming/code_join", parts, spec, lanes.lanes, 0)
 }

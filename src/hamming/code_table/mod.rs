@@ -17,11 +17,12 @@
 //! half is y of their rows times the weight of the difference in the high half. A key adds to 2^⌈b/2⌉ rows, a query sums 2^⌊b/2⌋:
 //! the time a token is constant. Such tables are the state that [`forward`] hands over and [`step`] moves on.
 //!
-//! **When it wins.** The full form costs N (V + 1) for the sums, 2 b 2^b (V + 1) for the table and N V for the queries, against
-//! N² (V + 2): with b = 12 from some thousands of tokens on a software adapter, with b = 16 from some ten thousands.
-//! The causal form costs N 2^(b/2 + 1) (V + 1) against N² V / 2 and runs its chunks one after the other: it wants many tokens, or a
-//! state that does not grow. **When it loses:** on few tokens, on long codes (b <= 18, a table has 2^b rows), and where something
-//! acts on pairs: windows, biases of pairs, scales of tokens. [`cost_ms`] says which to take.
+//! **When it wins.** Per head, in multiply-adds: the full form costs 2 N (V + 1) for sums and answers and 2 b 2^b (V + 1) for the
+//! table, against N² (V + 2) of the pairs; the causal form N 2^(b/2 + 1) (V + 1) against N² (V + 2) / 2, chunk after chunk. So the
+//! full form wins on many tokens, the more so the shorter the codes, and the causal one on long sequences of several heads, or
+//! where the state must not grow. **When it loses:** on few tokens, on long codes (a table has 2^b rows of V + 1 numbers, 17 MB at
+//! b = 16, V = 64), and it has no place for what acts on pairs: windows, biases of pairs, scales of tokens. [`cost_ms`] tells how
+//! long a call is expected to take.
 //!
 //! **Accuracy.** |error| <= 4 u (b + log2 T) Σ_j P_ij |v_j|, u = 2^-24, for every element of o, P the softmax. Deterministic: the keys
 //! of a code are summed in a fixed order, whatever they are, and two runs are bit-equal.

@@ -1,7 +1,7 @@
 //! What a call is about: sizes, options, and the factors that follow from them.
 
 use super::OP;
-use crate::{Error, Result};
+use crate::{Error, Result, hamming::bits::check_bits};
 
 /// The longest codes: a table has 2^bits rows.
 pub const MAX_BITS: usize = 18;
@@ -14,6 +14,9 @@ pub const MAX_RANGE: f64 = 80.0;
 
 /// The longest chunk of the causal form.
 pub const MAX_CHUNK: usize = 256;
+
+/// The chunk that is taken where none is asked for.
+pub(crate) const CHUNK: usize = 128;
 
 /// Sizes of a call. Heads come before tokens: q is `[batch, heads, queries, 1]`, k `[batch, kv_heads, keys, 1]`, v
 /// `[batch, kv_heads, keys, value]`, o `[batch, heads, queries, value]`.
@@ -149,9 +152,7 @@ impl Shape {
             chunk,
             ..
         } = options;
-        if *bits == 0 {
-            return wrong("bits", format!("1 to {MAX_BITS}"), "0".into());
-        }
+        check_bits(OP, *bits)?;
         if *bits > MAX_BITS {
             return Err(Error::Unsupported {
                 op: OP,

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::{Call, Piece, count, weights, whole, words};
 use crate::{
-    Result,
+    Error, Result,
     gpu::Class,
     hamming::code_table::{
         kernels::{self, Into, Lanes, Params, Source},
-        shape::MAX_CHUNK,
+        shape::{CHUNK, MAX_CHUNK},
     },
     linear::copy,
     plan::Slot,
@@ -80,12 +80,25 @@ struct Products {
 
 impl Call<'_> {
     fn chunk(&self) -> u64 {
-        let default = if self.caps.class == Class::Cpu {
-            128
-        } else {
-            128
-        };
-        (self.options.chunk.unwrap_or(default).min(MAX_CHUNK) as u64).min(self.keys().max(1))
+        let chunk = self.options.chunk.unwrap_or(CHUNK).min(MAX_CHUNK) as u64;
+        chunk.min(self.keys().max(1))
+    }
+
+    /// What the causal form may not exceed on a device whose loops end early: a reader looks at half of the bits' rows and at a
+    /// chunk, for each of its columns and tables.
+    fn check_rows(&self, span: u64) -> Result<()> {
+        let bits = self.options.bits as u64;
+        let rows = (1 << (bits - bits / 2)) + self.chunk() + 2;
+        let turns = span * rows * self.width().div_ceil(128);
+        if turns > self.caps.loop_iterations {
+            return Err(Error::Limit {
+                what: "rows of tables that one token reads".into(),
+                needed: turns,
+                available: self.caps.loop_iterations,
+                remedy: "use fewer heads for each head of keys, or a smaller chunk",
+            });
+        }
+        Ok(())
     }
 
     /// The chunks, first to last.
@@ -159,6 +172,7 @@ impl Call<'_> {
         if self.shape.query_len() == 0 {
             return Ok(label);
         }
+        self.check_rows(1)?;
         let sums = self.group * chunk * self.width();
         let scratch = [keys, sums, if fresh { tables } else { 4 }];
         let bound = [keys * value, self.group * keys * value, tables];
@@ -218,6 +232,7 @@ impl Call<'_> {
         if self.shape.query_len() == 0 {
             return Ok(label);
         }
+        self.check_rows(group)?;
         let value = self.shape.value as u64;
         let low_bits = bits / 2;
         let widest = (1 << (bits - low_bits)) + chunk;
@@ -434,7 +449,7 @@ impl Call<'_> {
 
     fn divide(&mut self, lists: &Range<u64>, tokens: &Range<u64>, sums: Slot) {
         let value = self.shape.value as u64;
-        let lanes = Lanes::new(value as usize);
+        let lanes = Lanes::new(value as usize).narrow(self.caps);
         let out = self.piece(Slot::Output(0), lists, self.keys() * value, true);
         let rows = count(lists) * count(tokens);
         let params = Params {

@@ -6,7 +6,7 @@ use super::{Call, count, whole, words};
 use crate::{
     Error, Result,
     hamming::code_table::{
-        kernels::{self, BLOCK, Found, Lanes, Params, Source},
+        kernels::{self, Found, Lanes, Params, Source},
         shape::bit_weights,
     },
     kronecker::butterfly::{Algebra, Factors, Shape as Axis, Stages},
@@ -61,13 +61,13 @@ impl Call<'_> {
     /// Words of the temporaries of [`Scratch`], in its order, for one list of keys: so many lists of so many items, with as many
     /// tables each.
     fn sort_words(&self, lists: u64, len: u64, share: u64) -> [u64; 8] {
-        let blocks = len.div_ceil(BLOCK);
+        let blocks = len.div_ceil(self.block());
         let items = lists * len;
         let (digits, bits) = self.digits();
         let second = if digits > 1 { items } else { 4 };
         let parts = lists * share * blocks * self.width();
         let table = lists * share * self.table_len();
-        let counts = lists * blocks << bits;
+        let counts = (lists * blocks) << bits;
         [items, counts, items, second, items, second, parts, table]
     }
 
@@ -88,9 +88,10 @@ impl Call<'_> {
     fn sort(&mut self, items: &Items, s: &Scratch) -> usize {
         let (digits, bits) = self.digits();
         let lists = count(&items.lists);
-        let blocks = items.len.div_ceil(BLOCK);
+        let block = self.block();
+        let blocks = items.len.div_ceil(block);
         let all = lists * items.len;
-        let counts = lists * blocks << bits;
+        let counts = (lists * blocks) << bits;
         let given = self.piece(items.codes, &items.lists, items.len, false);
         for digit in 0..digits {
             let now = (digit % 2) as usize;
@@ -115,9 +116,10 @@ impl Call<'_> {
             self.zero(s.counts, counts);
             let ranks = |write| whole(s.ranks, all, write);
             let places = |write| whole(s.counts, counts, write);
-            let groups = (lists * blocks * BLOCK).div_ceil(64);
+            let groups = (lists * blocks * block).div_ceil(64);
             let binds = vec![codes.clone(), ranks(true), places(true)];
-            self.push(kernels::rank(), binds, params, groups, 64.0 * 16.0);
+            let elements = 4.0 * block as f64;
+            self.push(kernels::rank(block), binds, params, groups, elements);
             let each = (blocks << bits) as f64;
             self.push(
                 kernels::offsets(),
@@ -129,7 +131,7 @@ impl Call<'_> {
             let mut binds = vec![codes, ranks(false), places(false)];
             binds.extend(earlier.map(|(_, order)| whole(*order, all, false)));
             binds.extend([sorted, order].map(|slot| whole(*slot, all, true)));
-            let kernel = kernels::move_items(earlier.is_none());
+            let kernel = kernels::move_items(earlier.is_none(), block);
             self.push(kernel, binds, params, groups, 64.0 * 6.0);
         }
         (digits as usize + 1) % 2
@@ -140,7 +142,8 @@ impl Call<'_> {
         let found = self.sort(items, s);
         let lists = count(&items.lists);
         let tables = lists * items.share;
-        let blocks = items.len.div_ceil(BLOCK);
+        let block = self.block();
+        let blocks = items.len.div_ceil(block);
         let all = lists * items.len;
         let parts_len = tables * blocks * self.width();
         let table_len = tables * self.table_len();
@@ -151,7 +154,8 @@ impl Call<'_> {
         let (Some(sorted), Some(order)) = (s.sorted.get(found), s.order.get(found)) else {
             return Ok(());
         };
-        let lanes = Lanes::new(self.shape.value + 1);
+        let wide = Lanes::new(self.shape.value + 1);
+        let lanes = wide.narrow(self.caps);
         let params = Params {
             len: items.len as u32,
             lists: lists as u32,
@@ -169,8 +173,8 @@ impl Call<'_> {
             whole(s.table, table_len, true),
             whole(s.parts, parts_len, true),
         ];
-        let elements = (BLOCK * lanes.rows() * self.width()) as f64;
-        let kernel = kernels::sum(items.source, &lanes);
+        let elements = (block * lanes.rows() * self.width()) as f64;
+        let kernel = kernels::sum(items.source, &lanes, block);
         self.push(kernel, binds, params, groups, elements);
         if blocks > 1 {
             let binds = vec![
@@ -179,8 +183,9 @@ impl Call<'_> {
                 whole(s.parts, parts_len, false),
             ];
             // Where one code has all items, one group joins all parts.
-            let elements = (2 * lanes.rows() * self.width() + blocks / 4) as f64;
-            self.push(kernels::join(&lanes), binds, params, groups, elements);
+            let elements = (2 * wide.rows() * self.width() + blocks / 4) as f64;
+            let groups = (tables * blocks).div_ceil(wide.rows());
+            self.push(kernels::join(&wide, block), binds, params, groups, elements);
         }
         let stages = Stages {
             shape: Axis {
@@ -223,7 +228,7 @@ impl Call<'_> {
             Found::Sums => self.width(),
             _ => self.shape.value as u64,
         };
-        let lanes = Lanes::new(columns as usize);
+        let lanes = Lanes::new(columns as usize).narrow(self.caps);
         let codes = self.piece(readers.codes, &readers.lists, readers.len, false);
         let of_out = readers.lists.start - first_out..readers.lists.end - first_out;
         let out = self.piece(out, &of_out, readers.len * columns, true);
@@ -249,16 +254,23 @@ impl Call<'_> {
         );
     }
 
-    /// What the full form may not exceed on a device whose loops end early.
+    /// Items of a block of the sort and of the sums.
+    fn block(&self) -> u64 {
+        kernels::block(self.caps)
+    }
+
+    /// What the full form may not exceed on a device whose loops end early: one invocation walks over all blocks of a list, twice
+    /// for each of its digits, or once for each of its columns.
     fn check_blocks(&self, len: u64) -> Result<()> {
-        let (_, bits) = self.digits();
-        let blocks = len.div_ceil(BLOCK);
-        let turns = (2 * blocks + 2) * (1u64 << bits).div_ceil(256) + 256;
-        if turns > self.caps.loop_iterations {
+        let blocks = len.div_ceil(self.block());
+        let digits = (1u64 << self.digits().1).div_ceil(256);
+        let turns = (2 * digits).max(self.width().div_ceil(128));
+        let available = self.caps.loop_iterations.saturating_sub(1024) / (turns + 1);
+        if blocks > available {
             return Err(Error::Limit {
-                what: "items of one list, in blocks,".into(),
+                what: "blocks of items in one list".into(),
                 needed: blocks,
-                available: self.caps.loop_iterations / 2 / (1u64 << bits).div_ceil(256),
+                available,
                 remedy: "use fewer tokens",
             });
         }
