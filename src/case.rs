@@ -18,8 +18,8 @@ use crate::{Error, gpu::Dtype};
 
 pub use file::write_whole;
 pub use made::Numbers;
-pub use problem::{Bench, Op, Output, Problem, Reference, ops};
-pub use run::{Loaded, Verdict, judge, run};
+pub use problem::{Bench, Op, Output, Problem, Reference, Undecided, ops, rounded};
+pub use run::{Loaded, Verdict, judge, judge_decided, run};
 
 /// Why a case or a command did not run.
 #[derive(Debug, thiserror::Error)]

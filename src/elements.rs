@@ -78,9 +78,9 @@ params! {
 fn pack_output(dtype: Dtype) -> Arc<Kernel> {
     let (elem, needs) = by_words(dtype);
     Arc::new(Kernel {
-        name: "linear/pack_output",
+        name: "common/pack_output",
         parts: vec![
-            part!("linear/pack_output.wgsl"),
+            part!("common/pack_output.wgsl"),
             elem,
             part!("common/grid.wgsl"),
         ],

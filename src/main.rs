@@ -68,7 +68,7 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
-    /// Measures two roofs of the adapter, then every operator against them.
+    /// Measures three roofs of the adapter, then every operator against them.
     Bench {
         /// Only cases whose name contains this.
         #[arg(long)]

@@ -1,6 +1,6 @@
-//! Two measured bounds on every kernel: how fast a device copies memory and how fast it multiplies and adds.
+//! Measured bounds on every kernel: how fast a device copies memory, how fast it multiplies and adds, and how fast it counts bits.
 //!
-//! Both are plans like any other, so they are timed exactly as the operators are.
+//! They are plans like any other, so they are timed exactly as the operators are.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use bytemuck::bytes_of;
 
 use crate::{
     Error, Result,
-    gpu::{Caps, Class, Kernel, Needs, Spec, params, part},
+    gpu::{Caps, Class, Field, Kernel, Needs, Part, Spec, params, part},
     plan::{Bind, Plan, Slot, Step, Work},
 };
 
@@ -28,14 +28,22 @@ params! {
     }
 }
 
-/// Invocations of a workgroup of `fma`.
-const FMA_LANES: u64 = 64;
+params! {
+    /// Parameters of `popcount`.
+    PopcountParams {
+        key: u32,
+        groups: u32,
+    }
+}
 
-/// Rounds of 16 multiply-adds on 12 accumulators.
-const FMA_ROUNDS: u32 = 256;
+/// Invocations of a workgroup of `fma` and of `popcount`.
+const LANES: u64 = 64;
 
-/// Operations of one workgroup of `fma`.
-const FMA_GROUP_FLOPS: f64 = (FMA_LANES * FMA_ROUNDS as u64 * 16 * 12 * 2) as f64;
+/// Rounds of 16 times 12 accumulators.
+const ROUNDS: u32 = 256;
+
+/// Multiply-adds, or counts of a word's bits, of one workgroup.
+const GROUP_STEPS: f64 = (LANES * ROUNDS as u64 * 16 * 12) as f64;
 
 /// Copies this many bytes of input 0 to output 0; a multiple of 16, at least 16. Both count as traffic.
 ///
@@ -85,53 +93,86 @@ pub fn copy(bytes: u64, caps: &Caps) -> Result<Plan> {
 }
 
 /// Multiplies and adds in registers for about 100 ms at the device's presumed rate, which is a cautious one; writes
-/// [`fma_len`] words to output 0.
+/// [`register_len`] words to output 0.
 ///
 /// # Errors
 /// None on a device with WebGPU's limits.
 pub fn fma(caps: &Caps) -> Result<Plan> {
-    let groups = fma_groups(caps);
-    let kernel = Kernel {
-        name: "roof/fma",
-        parts: vec![part!("roof/fma.wgsl"), part!("common/grid.wgsl")],
-        spec: Spec::default().with("ROUNDS", FMA_ROUNDS),
-        needs: Needs::default(),
-        params: FmaParams::FIELDS,
-        workgroup: [FMA_LANES as u32, 1, 1],
-        workgroup_bytes: 0,
-    };
     // The accumulators tend to 1: no overflow, no subnormal numbers.
     let params = FmaParams {
         factor: 0.75,
         addend: 0.25,
-        groups: groups as u32,
+        groups: register_groups(caps) as u32,
     };
-    let flops = groups as f64 * FMA_GROUP_FLOPS;
+    let work = Work {
+        flops: 2.0 * register_groups(caps) as f64 * GROUP_STEPS,
+        ..Work::default()
+    };
+    let kernel = in_registers("roof/fma", part!("roof/fma.wgsl"), FmaParams::FIELDS);
+    register_plan("fma", kernel, bytes_of(&params), work, caps)
+}
+
+/// Counts the bits of words in registers, as often as [`fma`] multiplies and adds; writes [`register_len`] words to output 0.
+///
+/// # Errors
+/// None on a device with WebGPU's limits.
+pub fn popcount(caps: &Caps) -> Result<Plan> {
+    let params = PopcountParams {
+        key: 0x9e37_79b9,
+        groups: register_groups(caps) as u32,
+    };
+    let work = Work {
+        popcounts: register_groups(caps) as f64 * GROUP_STEPS,
+        ..Work::default()
+    };
+    let kernel = in_registers(
+        "roof/popcount",
+        part!("roof/popcount.wgsl"),
+        PopcountParams::FIELDS,
+    );
+    register_plan("popcount", kernel, bytes_of(&params), work, caps)
+}
+
+fn in_registers(name: &'static str, own: Part, params: &'static [Field]) -> Kernel {
+    Kernel {
+        name,
+        parts: vec![own, part!("common/grid.wgsl")],
+        spec: Spec::default().with("ROUNDS", ROUNDS),
+        needs: Needs::default(),
+        params,
+        workgroup: [LANES as u32, 1, 1],
+        workgroup_bytes: 0,
+    }
+}
+
+fn register_plan(
+    op: &'static str,
+    kernel: Kernel,
+    params: &[u8],
+    work: Work,
+    caps: &Caps,
+) -> Result<Plan> {
     let step = Step {
         kernel: Arc::new(kernel),
         bind: vec![Bind {
             slot: Slot::Output(0),
-            bytes: 0..4 * fma_len(caps) as u64,
+            bytes: 0..4 * register_len(caps) as u64,
             write: true,
         }],
-        params: bytes_of(&params).to_vec(),
-        groups,
-        predicted_ms: flops / (caps.gflops * 1e6),
+        params: params.to_vec(),
+        groups: register_groups(caps),
+        predicted_ms: 2.0 * register_groups(caps) as f64 * GROUP_STEPS / (caps.gflops * 1e6),
     };
-    let work = Work {
-        flops,
-        ..Work::default()
-    };
-    finish("fma", step, work, caps)
+    finish(op, step, work, caps)
 }
 
-/// Words that [`fma`] writes.
-pub fn fma_len(caps: &Caps) -> usize {
-    (fma_groups(caps) * FMA_LANES) as usize
+/// Words that [`fma`] and [`popcount`] write.
+pub fn register_len(caps: &Caps) -> usize {
+    (register_groups(caps) * LANES) as usize
 }
 
-fn fma_groups(caps: &Caps) -> u64 {
-    let groups = (caps.gflops * 1e8 / FMA_GROUP_FLOPS) as u64;
+fn register_groups(caps: &Caps) -> u64 {
+    let groups = (caps.gflops * 1e8 / (2.0 * GROUP_STEPS)) as u64;
     groups.clamp(8 * u64::from(caps.fill), 1 << 20)
 }
 
@@ -158,7 +199,9 @@ mod tests {
             let plan = copy(64 << 20, &caps).unwrap();
             assert_eq!(plan.work.bytes, (128u64 << 20) as f64);
             let plan = fma(&caps).unwrap();
-            assert!(plan.work.flops >= 8.0 * f64::from(caps.fill) * FMA_GROUP_FLOPS);
+            assert!(plan.work.flops >= 16.0 * f64::from(caps.fill) * GROUP_STEPS);
+            let counts = popcount(&caps).unwrap().work.popcounts;
+            assert_eq!(2.0 * counts, plan.work.flops);
         }
         assert!(copy(20, &Caps::nvidia()).is_err());
         assert!(copy(256 << 20, &Caps::webgpu_floor()).is_err());

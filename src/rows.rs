@@ -1,4 +1,5 @@
-//! What planners share: rows in memory, cutting them to bindings and to dispatches, filling them, and sums of partial sums.
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, sums of partial sums,
+//! and filling.
 
 use std::{ops::Range, sync::Arc};
 
@@ -40,9 +41,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// From one row to the next.
+    pub fn row_bytes(&self) -> u64 {
+        self.stride as u64 * self.dtype.bytes()
+    }
+
     /// The bytes of some rows, from an aligned start.
     pub fn span(&self, rows: &Range<u64>) -> Range<u64> {
-        let row_bytes = self.stride as u64 * self.dtype.bytes();
+        let row_bytes = self.row_bytes();
         rows.start * row_bytes / ALIGN * ALIGN..(rows.end * row_bytes).next_multiple_of(4)
     }
 
@@ -98,24 +104,23 @@ pub(crate) fn cut(
     Ok(parts)
 }
 
-/// Fills words with a value; the first is a multiple of 64.
-pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: Range<u64>, value: u32) {
+/// Adds the steps that fill so many words with a value.
+pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64, value: u32) {
     let word_ms = 16.0 / (caps.gflops * 1e6);
     let most = (caps.binding_bytes / 4)
         .min((STEP_MS / word_ms) as u64)
         .max(ALIGN)
         / ALIGN
         * ALIGN;
-    let end = words.end;
-    for first in words.step_by(most as usize) {
-        let count = most.min(end - first);
+    for first in (0..words).step_by(most as usize) {
+        let count = most.min(words - first);
         let params = FillParams {
             words: count as u32,
             groups: count.div_ceil(1024) as u32,
             value,
         };
         builder.steps.push(Step {
-            kernel: fill_words(),
+            kernel: fill_kernel(),
             bind: vec![Bind {
                 slot: to,
                 bytes: 4 * first..4 * (first + count),
@@ -126,6 +131,18 @@ pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: Range<u6
             predicted_ms: count as f64 * word_ms,
         });
     }
+}
+
+fn fill_kernel() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/fill",
+        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FillParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
 }
 
 /// Partial sums `[sets, parts, block]` in f32.
@@ -196,18 +213,6 @@ fn sum_parts() -> Arc<Kernel> {
         spec: Spec::default(),
         needs: Needs::default(),
         params: SumPartsParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
-}
-
-fn fill_words() -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name: "common/fill",
-        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
-        spec: Spec::default(),
-        needs: Needs::default(),
-        params: FillParams::FIELDS,
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })

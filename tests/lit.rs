@@ -7,6 +7,7 @@ use device::{Number, download, gpu, round, upload};
 use half::{bf16, f16};
 use subquad::{
     Error,
+    case::{Array, Case, ops},
     gpu::{Caps, Dtype},
     linear::{
         Channels, Conv2d, Conv2dInputs, Layout, Lit, LitGradients, LitInputs, cpu, lit,
@@ -279,6 +280,54 @@ fn queries_and_keys_below_zero_leave_the_convolution() {
     assert!(ratio(&o, &conv.unwrap()) <= 5e-6);
     assert!(d.q.iter().chain(&d.k).all(|d| *d == 0.0));
     assert!(d.v.iter().all(|d| d.is_finite()));
+}
+
+/// The attention and the convolution share v and o.
+#[test]
+fn plans_are_credited_with_every_tensor_once() {
+    let shape = shape([4, 5], 2, [24, 32], 3);
+    let rows = shape.conv.len() / 32;
+    let weights = (shape.conv.taps() + 1) * shape.conv.kernels();
+    let plan = subquad::linear::lit::plan(&shape, true, &Caps::nvidia()).unwrap();
+    let elements = rows * (24 + 24 + 32 + 32) + weights;
+    assert_eq!(plan.work.bytes, 4.0 * elements as f64);
+}
+
+#[test]
+fn cases_that_do_not_fit_are_refused() {
+    let op = |name: &str| ops().iter().find(|op| op.name == name).unwrap();
+    let lit = (op("lit_attention").builtin)().remove(0);
+    let conv = (op("depthwise_conv2d").builtin)().remove(0);
+    let refused = |case: &Case, words: &str, change: &dyn Fn(&mut Case)| {
+        assert!(case.bind().is_ok());
+        let mut case = case.clone();
+        change(&mut case);
+        let error = case.bind().err().expect(words).to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let param = |name: &'static str, value: serde_json::Value| {
+        move |case: &mut Case| drop(case.params.insert(name.into(), value.clone()))
+    };
+    let tensor = |name: &'static str, shape: &'static [usize]| {
+        let zeros = vec![0.0; shape.iter().product()];
+        move |case: &mut Case| drop(case.inputs.insert(name.into(), Array::f32(shape, &zeros)))
+    };
+    refused(&lit, "make the 72 tokens of v", &param("lines", 5.into()));
+    refused(&lit, "parameter columns is", &param("columns", ().into()));
+    refused(&lit, "parameter eps is", &param("eps", ().into()));
+    refused(&lit, "normalize", &param("eps", (-1.0).into()));
+    refused(&lit, "have 96 kernels", &param("channels", "each".into()));
+    refused(&conv, "have 2 kernels", &param("channels", "heads".into()));
+    refused(&lit, "tensor k must be", &tensor("k", &[2, 72, 3, 31]));
+    refused(&lit, "tensor bias must be", &tensor("bias", &[31]));
+    refused(&lit, "kernel must be", &tensor("weight", &[32, 4, 5]));
+    refused(&lit, "tensor grad_out.o must", &|case| {
+        let grad = Array::f32(&[1], &[0.0]);
+        case.grad_outputs.insert("o".into(), grad);
+    });
+    refused(&conv, "no input tensor `x`", &|case| {
+        case.inputs.remove("x");
+    });
 }
 
 #[test]

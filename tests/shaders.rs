@@ -68,6 +68,9 @@ fn found() -> &'static [Found] {
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
+                    if let Some(adjoint) = problem.adjoint() {
+                        plans.extend(adjoint.plans(&caps, true).unwrap());
+                    }
                 }
                 for step in plans.into_iter().flat_map(|plan| plan.steps) {
                     found.entry(step.kernel).or_default().insert(number);

@@ -1,7 +1,7 @@
 // Distances of all pairs of codes: d_ij = count(a_i, b_j), by tiles.
 //
 // 0 a: array<u32>, a[a_offset + i*words + w]      1 b: array<u32>, b[b_offset + j*words + w]
-// 2 out: array<u32>, of which an epilogue says how distances lie in it
+// 2 out: of an epilogue, which says how distances lie in it
 //
 // A row of tiles is `across` tiles wide; with FOLDED, rows of tiles above the diagonal are laid together in pairs of one length.
 struct Params {
@@ -19,14 +19,13 @@ struct Params {
     groups: u32,
     out_offset: u32,
     out_stride: u32,
-    first_row: u32,
-    first_column: u32,
+    a_counts_offset: u32,
+    b_counts_offset: u32,
 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> a: array<u32>;
 @group(0) @binding(1) var<storage, read> b: array<u32>;
-@group(0) @binding(2) var<storage, read_write> out: array<u32>;
 
 // The tile of a group, and whether there is one.
 fn place(index: u32) -> vec3u {

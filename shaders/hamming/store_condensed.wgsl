@@ -1,4 +1,6 @@
 // Distances of i to j > i of one set, row after row: out[out_offset + i*N - i(i+1)/2 + j - i - 1].
+@group(0) @binding(2) var<storage, read_write> out: array<u32>;
+
 fn emit(i: u32, j: u32, d: vec4u) {
     if (i < p.a_len) {
         // Wraps like the offset, which takes the start of the bound range off.

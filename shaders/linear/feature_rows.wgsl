@@ -1,11 +1,5 @@
 // What the feature kernels that keep a row in registers share. LANES invocations share a row of at most 4*LANES*CELLS columns;
-// a workgroup has 64 / LANES rows. A map says which reductions over the row it needs (MOST, SUMS, ALONG, FIRST) and how
-// many HALVES its features have.
-struct Pair {
-    a: vec4f,
-    b: vec4f,
-}
-
+// a workgroup has 64 / LANES rows.
 var<workgroup> pairs: array<vec2f, 64>;
 
 // Which of the columns from `column` on exist.
@@ -13,8 +7,9 @@ fn present(column: u32) -> vec4<bool> {
     return vec4u(column) + vec4u(0u, 1u, 2u, 3u) < vec4u(p.key);
 }
 
-// Leaves the largest of the pairs of a row, each component by itself, with its first lane.
-fn reduce_largest(lid: u32) {
+// A pair becomes the largest of its row's, each component by itself.
+fn to_largest(x: ptr<function, vec2f>, lid: u32) {
+    pairs[lid] = *x;
     for (var n = LANES / 2u; n > 0u; n /= 2u) {
         workgroupBarrier();
         if (lid % LANES < n) {
@@ -22,16 +17,21 @@ fn reduce_largest(lid: u32) {
         }
     }
     workgroupBarrier();
+    *x = pairs[lid - lid % LANES];
+    workgroupBarrier();
 }
 
-// Leaves the sum of the pairs of a row with its first lane.
-fn reduce_sum(lid: u32) {
+// A pair becomes the sum of its row's.
+fn to_total(x: ptr<function, vec2f>, lid: u32) {
+    pairs[lid] = *x;
     for (var n = LANES / 2u; n > 0u; n /= 2u) {
         workgroupBarrier();
         if (lid % LANES < n) {
             pairs[lid] += pairs[lid + n];
         }
     }
+    workgroupBarrier();
+    *x = pairs[lid - lid % LANES];
     workgroupBarrier();
 }
 

@@ -25,43 +25,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let lane = lid % LANES;
     let n = group_index(group, grid) * (64u / LANES) + lid / LANES;
     let row = p.first_row + n;
-    var v: array<vec4f, CELLS>;
-    var raws: array<Pair, CELLS>;
-    var most = vec2f();
-    var sum = vec2f();
-
-    var own = vec2f(-3.4e38);
-    for (var c = 0u; c < CELLS; c++) {
-        let column = 4u * (c * LANES + lane);
-        v[c] = load_x(row, column, n < p.rows && column < p.key);
-        if (MOST) {
-            let low = vec4f(-3.4e38);
-            own = max(own, vec2f(largest(select(low, v[c], present(column))), largest(select(low, -v[c], present(column)))));
-        }
-    }
-    if (MOST) {
-        pairs[lid] = own;
-        reduce_largest(lid);
-        most = pairs[lid - lane];
-        workgroupBarrier();
-    }
-    own = vec2f();
-    for (var c = 0u; c < CELLS; c++) {
-        let column = 4u * (c * LANES + lane);
-        raws[c] = raw(v[c], most);
-        if (SUMS) {
-            own += vec2f(total(select(vec4f(), raws[c].a, present(column))), total(select(vec4f(), raws[c].b, present(column))));
-        }
-    }
-    if (SUMS) {
-        pairs[lid] = own;
-        reduce_sum(lid);
-        sum = pairs[lid - lane];
-    }
+    var held: Held;
+    hold(&held, row, n < p.rows, lid);
     for (var c = 0u; c < CELLS; c++) {
         let column = 4u * (c * LANES + lane);
         if (n < p.rows && column < p.key) {
-            let features = mapped(v[c], raws[c], sum);
+            let features = mapped(held.x[c], held.raws[c], held.sum);
             let at = p.y_offset + row * p.y_stride + column;
             put(at, p.key - column, select(vec4f(), features.a, present(column)));
             if (HALVES == 2u) {

@@ -21,24 +21,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let n = group_index(group, grid) * (64u / LANES) + lid / LANES;
     let row = p.first_row + n;
     var v: array<vec4f, CELLS>;
-    var own = 0.0;
+    var sum = vec2f();
     for (var c = 0u; c < CELLS; c++) {
         let column = 4u * (c * LANES + lane);
         v[c] = load_x(row, column, n < p.rows && column < p.key);
-        own += total(v[c]);
+        sum.x += total(v[c]);
     }
-    pairs[lid] = vec2f(own, 0.0);
-    reduce_sum(lid);
-    let mean = pairs[lid - lane].x / f32(p.key);
-    workgroupBarrier();
-    own = 0.0;
+    to_total(&sum, lid);
+    let mean = sum.x / f32(p.key);
+    sum = vec2f();
     for (var c = 0u; c < CELLS; c++) {
         v[c] = select(vec4f(), v[c] - mean, present(4u * (c * LANES + lane)));
-        own += dot(v[c], v[c]);
+        sum.x += dot(v[c], v[c]);
     }
-    pairs[lid] = vec2f(own, 0.0);
-    reduce_sum(lid);
-    let rate = inverseSqrt(pairs[lid - lane].x / f32(p.key) + 1e-5);
+    to_total(&sum, lid);
+    let rate = inverseSqrt(sum.x / f32(p.key) + 1e-5);
     let weight_set = row / p.span % p.sets;
     for (var c = 0u; c < CELLS; c++) {
         let column = 4u * (c * LANES + lane);

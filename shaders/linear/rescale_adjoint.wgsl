@@ -36,27 +36,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let columns = f32(p.key);
     var v: array<vec4f, CELLS>;
     var d: array<vec4f, CELLS>;
-    var own = vec2f();
+    var sums = vec2f();
     for (var c = 0u; c < CELLS; c++) {
         let column = 4u * (c * LANES + lane);
         let live = n < p.rows && column < p.key;
         v[c] = load_x(row, column, live);
         d[c] = load_dy(row, column, live);
-        own += vec2f(total(v[c]), total(d[c] * gamma(weight_set, column)));
+        sums += vec2f(total(v[c]), total(d[c] * gamma(weight_set, column)));
     }
-    pairs[lid] = own;
-    reduce_sum(lid);
-    let means = pairs[lid - lane] / columns;
-    workgroupBarrier();
-    own = vec2f();
+    to_total(&sums, lid);
+    let means = sums / columns;
+    sums = vec2f();
     for (var c = 0u; c < CELLS; c++) {
         let column = 4u * (c * LANES + lane);
         v[c] = select(vec4f(), v[c] - means.x, present(column));
-        own += vec2f(dot(v[c], v[c]), dot(v[c], d[c] * gamma(weight_set, column)));
+        sums += vec2f(dot(v[c], v[c]), dot(v[c], d[c] * gamma(weight_set, column)));
     }
-    pairs[lid] = own;
-    reduce_sum(lid);
-    let sums = pairs[lid - lane];
+    to_total(&sums, lid);
     let rate = inverseSqrt(sums.x / columns + 1e-5);
     let along = rate * sums.y / columns;
     for (var c = 0u; c < CELLS; c++) {

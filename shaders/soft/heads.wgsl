@@ -1,6 +1,6 @@
 // What the kernels over heads share. Temporaries are bound from the first head of the dispatch on and hold, a head:
 //   p_stride numbers of an m x m matrix (m landmarks), y_stride of an m x columns one, r_stride of a row, INFO of the solver's
-//   state, piece_stride of the sums of `state`, norm_stride of those of `residual`.
+//   state, piece_stride of the sums over tokens, norm_stride of those of `residual`.
 struct Params {
     heads: u32,
     first_head: u32,

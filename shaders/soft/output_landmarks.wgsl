@@ -1,4 +1,4 @@
-// Operands of `output`: landmarks, less the query of the row.
+// Operands of sums over landmarks: landmarks, less the query of the row.
 fn operand(here: Place, a: u32, channel: u32) -> vec4f {
     return load_l(here, a, channel);
 }

@@ -1,4 +1,4 @@
-// Operands of `output`: solutions from y_column on.
+// Operands of sums over landmarks: solutions from y_column on.
 fn operand(here: Place, a: u32, channel: u32) -> vec4f {
     return load_y(here, a, p.y_column, channel);
 }

@@ -1,4 +1,4 @@
-// Operands of `state`: queries, less the landmark of the row.
+// Operands of sums over tokens: queries, less the landmark of the row.
 fn operand(here: Place, t: u32, channel: u32) -> vec4f {
     return load_q(here, t, channel);
 }

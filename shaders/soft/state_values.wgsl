@@ -1,4 +1,4 @@
-// Operands of `state`: a tensor as wide as the values.
+// Operands of sums over tokens: a tensor as wide as the values.
 //
 // 2 x: array<Cell>, x[x_offset + row(t) * columns + c]
 @group(0) @binding(2) var<storage, read> x: array<Cell>;

@@ -31,11 +31,24 @@ pub struct Bench {
 pub fn ops() -> &'static [Op] {
     &[
         crate::linear::cases::OP,
+        crate::linear::lit::cases::OP,
+        crate::linear::lit::cases::CONV2D,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
         crate::hamming::search::cases::KNN,
         crate::hamming::search::cases::RADIUS,
         crate::hamming::search::cases::HISTOGRAM,
+        crate::hamming::cases::pack::PACK,
+        crate::hamming::cases::pack::UNPACK,
+        crate::hamming::cases::pack::POPCOUNTS,
+        crate::hamming::cases::distance::OP,
+        crate::hamming::cases::distance::SYMMETRIC,
+        crate::hamming::cases::gram::OP,
+        crate::hamming::cases::maxsim::OP,
+        crate::hamming::sliding::cases::OP,
+        crate::hamming::sliding::search::cases::OP,
+        crate::hamming::ecoformer::cases::OP,
+        crate::hamming::kernel_hash::cases::OP,
     ]
 }
 
@@ -75,6 +88,37 @@ pub struct Reference {
     pub magnitude: Vec<f64>,
 }
 
+/// References as arrays of the outputs' types.
+pub fn rounded(outputs: Vec<Output>, references: Vec<Reference>) -> Vec<Array> {
+    outputs
+        .iter()
+        .zip(references)
+        .map(|(output, reference)| Array::rounded(output.dtype, &output.shape, &reference.values))
+        .collect()
+}
+
+/// Bits of an output of words that come of the sign of a rounded number, where that is too close to 0 to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// Those bits, a mask for each word.
+    pub masks: Vec<u32>,
+    /// How many bits the words have in all, pads not counted.
+    pub bits: usize,
+}
+
+impl Undecided {
+    /// Whether they are at most one in a thousand; more would hide mistakes, and then none is excused.
+    pub fn few(&self) -> bool {
+        1000 * self.count() <= self.bits
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        let each = self.masks.iter().map(|mask| mask.count_ones() as usize);
+        each.sum()
+    }
+}
+
 /// A case bound to its operator: what to upload, what comes back, which plans compute it.
 pub trait Problem: Send + Sync {
     /// Tensors to upload, in the order of the plans' inputs. Those updated in place are outputs with [`Problem::prefill`].
@@ -95,20 +139,19 @@ pub trait Problem: Send + Sync {
     /// # Errors
     /// Those of the reference.
     fn reference(&self) -> Result<Vec<Reference>, Error>;
+    /// Bits of an output that may differ from the reference's; everything else of it is judged as ever.
+    ///
+    /// # Errors
+    /// Those of the reference.
+    fn undecided(&self, _output: usize) -> Result<Option<Undecided>, Error> {
+        Ok(None)
+    }
     /// The outputs on this machine's processor, by the quickest path there is: the reference, unless an operator has one.
     ///
     /// # Errors
     /// Those of that path.
     fn native(&self) -> Result<Vec<Array>, Error> {
-        let references = self.reference()?.into_iter();
-        let outputs = self.outputs();
-        Ok(outputs
-            .iter()
-            .zip(references)
-            .map(|(output, reference)| {
-                Array::rounded(output.dtype, &output.shape, &reference.values)
-            })
-            .collect())
+        Ok(rounded(self.outputs(), self.reference()?))
     }
     /// Sizes for reports, by their letters.
     fn sizes(&self) -> Vec<(&'static str, usize)>;

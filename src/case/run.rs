@@ -1,9 +1,9 @@
 //! Running any problem and judging what comes back.
 
-use super::{Array, Output, Problem};
+use super::{Array, Output, Problem, Undecided};
 use crate::{
     Error,
-    gpu::{Gpu, Pass, Tensor},
+    gpu::{Dtype, Gpu, Pass, Tensor},
     plan::Plan,
 };
 
@@ -151,4 +151,28 @@ pub fn judge(output: &Output, got: &Array, values: &[f64], magnitude: Option<&[f
         bound: output.ratio,
         worst,
     }
+}
+
+/// [`judge`], except that bits which rounding may decide either way do not count, while they are few.
+pub fn judge_decided(
+    output: &Output,
+    got: &Array,
+    values: &[f64],
+    magnitude: Option<&[f64]>,
+    undecided: Option<&Undecided>,
+) -> Verdict {
+    let Some(Undecided { masks, .. }) = undecided.filter(|undecided| undecided.few()) else {
+        return judge(output, got, values, magnitude);
+    };
+    let decided = |values: &[f64]| -> Vec<f64> {
+        let words = values.iter().zip(masks);
+        words
+            .map(|(word, mask)| f64::from(*word as u32 & !mask))
+            .collect()
+    };
+    if got.dtype != Dtype::U32 || masks.len() != values.len() {
+        return judge(output, got, values, magnitude);
+    }
+    let got = Array::rounded(Dtype::U32, &got.shape, &decided(&got.values()));
+    judge(output, &got, &decided(values), magnitude)
 }

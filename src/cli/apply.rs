@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Gpu,
-    case::{Array, Case, Failure, Loaded, Problem, judge, run},
+    case::{Array, Case, Failure, Loaded, Problem, judge_decided, run},
     plan::Plan,
 };
 
@@ -84,8 +84,12 @@ pub fn apply(args: &Apply) -> Result<(), Failure> {
             Vec::new()
         };
         let outputs = problem.outputs();
-        for ((output, array), reference) in outputs.iter().zip(&arrays).zip(references) {
-            let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
+        for (n, ((output, array), reference)) in
+            outputs.iter().zip(&arrays).zip(references).enumerate()
+        {
+            let undecided = problem.undecided(n)?;
+            let (values, magnitude) = (&reference.values, Some(reference.magnitude.as_slice()));
+            let verdict = judge_decided(output, array, values, magnitude, undecided.as_ref());
             say!(
                 "  error       {}: {:.2e} relative to the CPU reference, tolerance {:.0e}",
                 output.name,

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report;
 use crate::{
     Gpu,
-    case::{Bench, Case, Failure, Loaded, Problem, judge, ops, run, write_whole},
+    case::{Bench, Case, Failure, Loaded, Problem, judge_decided, ops, run, write_whole},
     plan::{Plan, Work},
 };
 
@@ -73,6 +73,11 @@ impl Row {
     /// Necessary bytes per nanosecond.
     pub fn gb_s(&self) -> f64 {
         self.work.bytes / self.time.median_ms / 1e6
+    }
+
+    /// Words whose bits are counted, per nanosecond.
+    pub fn popcount_g_s(&self) -> f64 {
+        self.work.popcounts / self.time.median_ms / 1e6
     }
 
     /// A size by its letter.
@@ -173,7 +178,7 @@ fn measure_case(gpu: &Gpu, case: &Case, roofs: &Roofs, effort: Effort) -> Result
     let adjoint = problem.adjoint();
     let problem = adjoint.as_deref().unwrap_or(problem.as_ref());
     let plan = default_plan(gpu, case, problem)?;
-    let verified = plan.work.flops < VERIFIED_FLOPS;
+    let verified = plan.work.flops + plan.work.popcounts < VERIFIED_FLOPS;
     if verified {
         verify(gpu, case, problem, &plan)?;
     }
@@ -207,8 +212,12 @@ fn default_plan(gpu: &Gpu, case: &Case, problem: &dyn Problem) -> Result<Plan, F
 fn verify(gpu: &Gpu, case: &Case, problem: &dyn Problem, plan: &Plan) -> Result<(), Failure> {
     let arrays = run(gpu, problem, plan, false)?;
     let references = problem.reference()?;
-    for ((output, array), reference) in problem.outputs().iter().zip(&arrays).zip(references) {
-        let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
+    let outputs = problem.outputs();
+    for (n, ((output, array), reference)) in outputs.iter().zip(&arrays).zip(references).enumerate()
+    {
+        let undecided = problem.undecided(n)?;
+        let (values, magnitude) = (&reference.values, Some(reference.magnitude.as_slice()));
+        let verdict = judge_decided(output, array, values, magnitude, undecided.as_ref());
         if !verdict.holds() {
             return Err(Failure::Missed(format!(
                 "{}: {} is off by {:.1e}, tolerance {:.0e}",

@@ -7,7 +7,7 @@ use serde_json::Map;
 use super::case_files;
 use crate::{
     Error, Gpu,
-    case::{Array, Case, Failure, Output, Problem, judge, ops, run},
+    case::{Array, Case, Failure, Output, Problem, judge_decided, ops, run},
 };
 
 /// Arguments of `check`.
@@ -159,15 +159,17 @@ impl Judged {
                 expected.get(output.name)
             };
             let values = found.map(Array::values);
+            let undecided = problem.undecided(n)?;
+            let undecided = undecided.as_ref();
             let (mut ratio, mut missed) = (0.0f64, Vec::new());
             for (label, arrays) in &runs {
                 let Some(array) = arrays.get(n) else { continue };
                 let by_file = values
                     .as_ref()
-                    .map(|values| judge(output, array, values, None));
-                let by_reference = references
-                    .get(n)
-                    .map(|r| judge(output, array, &r.values, Some(&r.magnitude)));
+                    .map(|values| judge_decided(output, array, values, None, undecided));
+                let by_reference = references.get(n).map(|r| {
+                    judge_decided(output, array, &r.values, Some(&r.magnitude), undecided)
+                });
                 for verdict in by_file.into_iter().chain(by_reference) {
                     ratio = ratio.max(verdict.ratio);
                     if !verdict.holds() && !missed.contains(label) {
@@ -181,8 +183,16 @@ impl Judged {
             } else {
                 format!(" missed by {}", missed.join(" and "))
             };
+            let either = undecided.map_or(String::new(), |undecided| {
+                let few = if undecided.few() { "" } else { ", too many" };
+                format!(
+                    ", {} of {} bits undecided{few}",
+                    undecided.count(),
+                    undecided.bits
+                )
+            });
             self.parts.push(format!(
-                "{prefix}{} {ratio:.1e} (tolerance {:.0e}){by}",
+                "{prefix}{} {ratio:.1e} (tolerance {:.0e}{either}){by}",
                 output.name, output.ratio
             ));
         }

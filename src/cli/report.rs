@@ -179,6 +179,10 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
             format!("{:.0} GFLOP/s", results.roofs.fma_gflop_s),
             "multiply-add roof".into(),
         ),
+        (
+            format!("{:.1} Gword/s", results.roofs.popcount_g_s),
+            "popcount roof".into(),
+        ),
     ];
     if let Some(host) = &results.host {
         facts.push((
@@ -227,6 +231,7 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
             "max",
             "GFLOP/s",
             "GB/s",
+            "Gword/s",
             "of roof",
             "roof",
             "compared",
@@ -250,6 +255,7 @@ fn table_row(row: &Row) -> Vec<String> {
         format!("{:.4}", row.time.max_ms),
         format!("{:.1}", row.gflop_s()),
         format!("{:.2}", row.gb_s()),
+        format!("{:.2}", row.popcount_g_s()),
         format!("{:.1} %", 100.0 * row.share),
         row.bound.name().into(),
         if row.verified { "yes" } else { "no" }.into(),
@@ -271,13 +277,14 @@ fn roofline(results: &Results) -> Chart {
         points: vec![roof(least / 2.0), roof(ridge), roof(most * 2.0)],
         marks: false,
     }];
-    for op in distinct(results.rows.iter().map(|row| row.op.as_str())) {
+    let counted = results.rows.iter().filter(|row| row.work.flops > 0.0);
+    for op in distinct(counted.map(|row| row.op.as_str())) {
         series.push(Series {
             name: op.into(),
             points: results
                 .rows
                 .iter()
-                .filter(|row| row.op == op && row.work.bytes > 0.0)
+                .filter(|row| row.op == op && row.work.bytes > 0.0 && row.work.flops > 0.0)
                 .map(|row| (row.work.flops / row.work.bytes, row.gflop_s()))
                 .collect(),
             marks: true,

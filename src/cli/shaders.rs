@@ -76,6 +76,9 @@ fn kernels() -> Result<Vec<Arc<Kernel>>, Failure> {
             plans.extend(rival_plans(&caps)?);
             for problem in &problems {
                 plans.extend(problem.plans(&caps, true)?);
+                if let Some(adjoint) = problem.adjoint() {
+                    plans.extend(adjoint.plans(&caps, true)?);
+                }
             }
             found.extend(
                 plans
@@ -123,7 +126,11 @@ fn linear_plans(caps: &Caps) -> Result<Vec<Plan>, Error> {
 
 /// The roofs and softmax attention.
 fn rival_plans(caps: &Caps) -> Result<Vec<Plan>, Error> {
-    let mut plans = vec![roof::copy(16 << 20, caps)?, roof::fma(caps)?];
+    let mut plans = vec![
+        roof::copy(16 << 20, caps)?,
+        roof::fma(caps)?,
+        roof::popcount(caps)?,
+    ];
     for width in [30, 32, 64, 128] {
         for tokens in [64, 4096] {
             for causal in [false, true] {

@@ -1,5 +1,8 @@
 //! LiT: linear attention for images, whose rank a depthwise convolution of the values makes up for.
 
+#[cfg(feature = "cli")]
+pub(crate) mod cases;
+
 use super::{
     Conv2d, Conv2dInputs, FeatureMap, Options, Shape, conv2d,
     plan::{self as attention, States, Upstream},
@@ -11,8 +14,8 @@ use crate::{
     plan::{Builder, Plan, Slot, Work},
 };
 
-/// The operator's name in messages.
-const OP: &str = "lit";
+/// The operator's name in case files and messages.
+const OP: &str = "lit_attention";
 
 /// Sizes of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +51,11 @@ impl Lit {
         (shape, options)
     }
 
+    /// Bytes of the values, as a count of traffic.
+    fn tensor_bytes(&self) -> f64 {
+        self.conv.len() as f64 * self.conv.dtype.bytes() as f64
+    }
+
     fn check(&self) -> Result<(Shape, Options)> {
         // First: it bounds the grid, whose sides are multiplied.
         self.conv.check(OP)?;
@@ -80,7 +88,7 @@ pub fn plan(shape: &Lit, bias: bool, caps: &Caps) -> Result<Plan> {
             vec![Slot::Output(0)],
         ),
     ];
-    join(parts, caps)
+    join(parts, 3.0 * shape.tensor_bytes(), caps)
 }
 
 /// Plans [`lit_backward`]. Inputs: q, k, v, the kernels, the gradient of o; outputs: the gradients of q, k, v, the kernels, then
@@ -107,11 +115,11 @@ pub fn plan_backward(shape: &Lit, bias: bool, caps: &Caps) -> Result<Plan> {
                 .collect(),
         ),
     ];
-    join(parts, caps)
+    join(parts, 4.0 * shape.tensor_bytes(), caps)
 }
 
-/// The attention, then the convolution that adds to what it wrote.
-fn join(parts: [(Plan, Vec<Slot>, Vec<Slot>); 2], caps: &Caps) -> Result<Plan> {
+/// The attention, then the convolution that adds to what it wrote; both count so many bytes of tensors.
+fn join(parts: [(Plan, Vec<Slot>, Vec<Slot>); 2], twice: f64, caps: &Caps) -> Result<Plan> {
     let mut builder = Builder::default();
     let (mut work, mut labels) = (Work::default(), Vec::new());
     for (plan, inputs, outputs) in parts {
@@ -120,6 +128,7 @@ fn join(parts: [(Plan, Vec<Slot>, Vec<Slot>); 2], caps: &Caps) -> Result<Plan> {
         labels.push(plan.label.clone());
         builder.append(plan, &inputs, &outputs)?;
     }
+    work.bytes -= twice;
     let plan = builder.plan(OP, labels.join(", then "), work);
     plan.check(caps)?;
     Ok(plan)

@@ -21,6 +21,7 @@ use crate::{
     Error, Result,
     gpu::{Caps, Class, Kernel},
     plan::{Bind, Builder, Slot, Step},
+    rows,
 };
 
 /// A tensor as a walk binds it: its buffer, heads, and bytes of an element.
@@ -658,5 +659,5 @@ pub(super) fn copy(
 
 /// Fills so many f32 with zero.
 pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
-    crate::rows::fill(builder, caps, to, 0..words, 0);
+    rows::fill(builder, caps, to, words, 0);
 }

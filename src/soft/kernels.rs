@@ -26,7 +26,7 @@ impl Tile {
         self.tokens / lanes
     }
 
-    fn spec(self) -> Spec {
+    fn spec(self, over_state: bool) -> Spec {
         match self.lanes {
             Some(lanes) => Spec::default()
                 .with("LANES", lanes)
@@ -36,7 +36,8 @@ impl Tile {
             None => Spec::default()
                 .with("TOKENS", self.tokens)
                 .with("LANDMARKS", self.landmarks)
-                .with("COLUMNS", self.columns),
+                .with("COLUMNS", self.columns)
+                .with("OVER_TOKENS", over_state),
         }
     }
 
@@ -53,7 +54,7 @@ impl Tile {
 }
 
 params! {
-    /// Parameters of `state`, `output` and `lanes`.
+    /// Parameters of `sums` and `lanes`.
     TokenParams {
         tokens: u32,
         heads: u32,
@@ -153,23 +154,22 @@ params! {
 /// What a kernel over tokens computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sum {
-    /// `state`: Cᵀ x.
+    /// Cᵀ x, over tokens.
     Right,
-    /// `output`: C y.
+    /// C y, over landmarks.
     Output,
-    /// `state`: what reaches the landmarks through C.
+    /// What reaches the landmarks through C, over tokens.
     LandmarkGrad,
-    /// `output`: what reaches q.
+    /// What reaches q, over landmarks.
     QueryGrad,
 }
 
 pub(super) fn over_tokens(sum: Sum, tile: Tile, access: Access) -> Arc<Kernel> {
     let over_state = matches!(sum, Sum::Right | Sum::LandmarkGrad);
     let graded = matches!(sum, Sum::LandmarkGrad | Sum::QueryGrad);
-    let (name, main) = match (tile.lanes, over_state) {
-        (Some(_), _) => ("soft/lanes", part!("soft/lanes.wgsl")),
-        (None, true) => ("soft/state", part!("soft/state.wgsl")),
-        (None, false) => ("soft/output", part!("soft/output.wgsl")),
+    let (name, main) = match tile.lanes {
+        Some(_) => ("soft/lanes", part!("soft/lanes.wgsl")),
+        None => ("soft/sums", part!("soft/sums.wgsl")),
     };
     let operands = match sum {
         Sum::Right => part!("soft/state_values.wgsl"),
@@ -202,7 +202,7 @@ pub(super) fn over_tokens(sum: Sum, tile: Tile, access: Access) -> Arc<Kernel> {
             .chain(shared)
             .chain(access.parts())
             .collect(),
-        spec: tile.spec(),
+        spec: tile.spec(over_state),
         needs: Needs {
             subgroup: tile.lanes.is_some(),
             ..access.needs()

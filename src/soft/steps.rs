@@ -12,8 +12,9 @@ use super::{
 use crate::{
     Error, Result,
     elements::Access,
-    gpu::{Caps, Kernel},
+    gpu::{Caps, Dtype, Kernel},
     plan::{ALIGN, Bind, Builder, Plan, STEP_MS, Slot, Step, Work},
+    rows::Rows,
 };
 
 /// A number of f32 a head, rounded up so that a temporary may be bound from any head on.
@@ -24,18 +25,19 @@ pub(super) fn padded(len: usize) -> u64 {
 /// A buffer with the same number of elements for every head, bound from the first head of a dispatch on.
 #[derive(Clone, Copy)]
 pub(super) struct Buffer {
-    slot: Slot,
-    pub stride: u64,
-    pub elem_bytes: u64,
+    pub heads: Rows,
     write: bool,
 }
 
 impl Buffer {
     pub fn read(slot: Slot, stride: u64) -> Buffer {
-        Buffer {
+        let heads = Rows {
             slot,
-            stride,
-            elem_bytes: 4,
+            dtype: Dtype::F32,
+            stride: stride as usize,
+        };
+        Buffer {
+            heads,
             write: false,
         }
     }
@@ -54,14 +56,7 @@ impl Buffer {
 
     /// The binding, and the offset for indices counted from head 0.
     pub fn bind(&self, heads: &Range<u64>) -> (Bind, u32) {
-        let head_bytes = self.stride * self.elem_bytes;
-        let start = heads.start * head_bytes / ALIGN * ALIGN;
-        let bind = Bind {
-            slot: self.slot,
-            bytes: start..(heads.end * head_bytes).next_multiple_of(4),
-            write: self.write,
-        };
-        (bind, 0u64.wrapping_sub(start / self.elem_bytes) as u32)
+        self.heads.bind(heads, self.write)
     }
 }
 
@@ -126,8 +121,12 @@ impl<'a> Planner<'a> {
     /// A tensor of landmarks, in the storage type.
     pub fn landmark_buffer(&self, slot: Slot) -> Buffer {
         Buffer {
-            elem_bytes: self.shape.dtype.bytes(),
-            ..Buffer::read(slot, (self.shape.landmarks * self.shape.width) as u64)
+            heads: Rows {
+                slot,
+                dtype: self.shape.dtype,
+                stride: self.shape.landmarks * self.shape.width,
+            },
+            write: false,
         }
     }
 
@@ -164,9 +163,7 @@ impl<'a> Planner<'a> {
         params: &dyn Fn(&Range<u64>, u64) -> Vec<u8>,
     ) -> Result<()> {
         let rows = self.shape.rows() as u64;
-        let head_bytes = buffers
-            .iter()
-            .map(|buffer| buffer.stride * buffer.elem_bytes);
+        let head_bytes = buffers.iter().map(|buffer| buffer.heads.row_bytes());
         let head_bytes = head_bytes.max().unwrap_or(1).max(1);
         let room = self.caps.binding_bytes.saturating_sub(ALIGN);
         let fit = room / head_bytes;

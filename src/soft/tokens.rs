@@ -25,7 +25,7 @@ pub(super) struct TokenSum {
     slices: u64,
     pub segments: u64,
     segment_tokens: u64,
-    /// Numbers a head that `state` leaves.
+    /// Numbers a head that sums over tokens leave.
     pub piece_stride: u64,
     /// Operations on a token of a head.
     token_flops: f64,
@@ -278,7 +278,7 @@ impl Planner<'_> {
             0
         };
         let landmark_buffer = self.landmark_buffer(landmarks);
-        let landmark_bytes = landmark_buffer.stride * landmark_buffer.elem_bytes;
+        let landmark_bytes = landmark_buffer.heads.row_bytes();
         let head_bytes = (4 * y_stride.max(piece_stride)).max(landmark_bytes);
         let mut windows = Vec::new();
         let whole = Window {

@@ -170,7 +170,7 @@ impl<'a> Model<'a> {
             "linear/chunk" => self.walk(&at, constant(step, "VALUE_TILE")),
             "linear/delta_prepare" => self.prepare(&at),
             "linear/state_scan" => self.scan(&at),
-            "linear/pack_output" => self.pack(&at),
+            "common/pack_output" => self.pack(&at),
             "common/copy" => self.copy(&at),
             "common/fill" => self.fill(&at),
             other => panic!("this test does not know the kernel {other}"),

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Map;
 use subquad::{
     Error, Gpu, Select,
-    case::{Array, Case, Failure, Problem, judge, ops, run},
+    case::{Array, Case, Failure, Output, Problem, judge_decided, ops, run},
     cli::case_files,
     gpu::{Caps, Dtype},
     linear::{Form, Layout, Shape},
@@ -57,21 +57,38 @@ fn plans(problem: &dyn Problem) -> Vec<Plan> {
 }
 
 /// Runs every plan of a case with run-time checks, the planner's choice without them as well (as every other test does), and
-/// judges each output.
+/// judges each output; then the gradients, where the case asks for some.
 fn misses(case: &Case) -> Vec<String> {
     let problem = case.bind().unwrap();
+    let expected = |output: &Output| case.expectation(output);
+    let mut misses = misses_of(case, problem.as_ref(), &expected);
+    if let Some(adjoint) = problem.adjoint() {
+        let expected = |output: &Output| case.expected_grads.get(output.name);
+        misses.extend(misses_of(case, adjoint.as_ref(), &expected));
+    }
+    misses
+}
+
+fn misses_of<'a>(
+    case: &Case,
+    problem: &dyn Problem,
+    expected: &dyn Fn(&Output) -> Option<&'a Array>,
+) -> Vec<String> {
     let references = problem.reference().unwrap();
     let mut misses = Vec::new();
-    for (n, plan) in plans(problem.as_ref()).into_iter().enumerate() {
+    for (n, plan) in plans(problem).into_iter().enumerate() {
         for checked in [true, false].into_iter().take(if n == 0 { 2 } else { 1 }) {
-            let arrays = run(gpu(), problem.as_ref(), &plan, checked).unwrap();
-            for ((output, array), reference) in
-                problem.outputs().iter().zip(&arrays).zip(&references)
+            let arrays = run(gpu(), problem, &plan, checked).unwrap();
+            let outputs = problem.outputs();
+            for (n, ((output, array), reference)) in
+                outputs.iter().zip(&arrays).zip(&references).enumerate()
             {
-                let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
-                let expected = case
-                    .expectation(output)
-                    .map(|expected| judge(output, array, &expected.values(), None));
+                let undecided = problem.undecided(n).unwrap();
+                let judge = |values: &[f64], magnitude| {
+                    judge_decided(output, array, values, magnitude, undecided.as_ref())
+                };
+                let verdict = judge(&reference.values, Some(&reference.magnitude));
+                let expected = expected(output).map(|expected| judge(&expected.values(), None));
                 if !verdict.holds() || expected.is_some_and(|verdict| !verdict.holds()) {
                     let checked = if checked { "checked" } else { "unchecked" };
                     misses.push(format!(

@@ -47,13 +47,15 @@ pub struct Measured {
     pub max_ms: f64,
 }
 
-/// What a device reaches on the two loops that do nothing but copy, and nothing but multiply and add.
+/// What a device reaches on loops that do nothing but copy, multiply and add, or count bits.
 #[derive(Clone, Debug)]
 pub struct Roofs {
     /// Bytes read and written, per nanosecond, by a copy well past the caches.
     pub copy_gb_s: f64,
     /// Multiply-adds in registers, two operations each.
     pub fma_gflop_s: f64,
+    /// Words whose bits are counted in registers, per nanosecond.
+    pub popcount_g_s: f64,
     /// Bytes touched and rate of copies of rising size: small ones stay in caches.
     pub copies: Vec<(f64, f64)>,
 }
@@ -65,6 +67,8 @@ pub enum Bound {
     Copy,
     /// The multiply-add rate.
     Fma,
+    /// The rate of counting bits.
+    Popcount,
 }
 
 impl Bound {
@@ -73,6 +77,7 @@ impl Bound {
         match self {
             Bound::Copy => "copy",
             Bound::Fma => "fma",
+            Bound::Popcount => "popcount",
         }
     }
 }
@@ -92,15 +97,16 @@ impl Roofs {
         let touched = work.bytes * tensor_sets(work) as f64;
         let copy_ms = work.bytes / self.copy_for(touched) / 1e6;
         let fma_ms = work.flops / self.fma_gflop_s / 1e6;
-        if copy_ms >= fma_ms {
-            (copy_ms, Bound::Copy)
-        } else {
-            (fma_ms, Bound::Fma)
-        }
+        let popcount_ms = work.popcounts / self.popcount_g_s / 1e6;
+        [(fma_ms, Bound::Fma), (popcount_ms, Bound::Popcount)]
+            .into_iter()
+            .fold((copy_ms, Bound::Copy), |tightest, roof| {
+                if roof.0 > tightest.0 { roof } else { tightest }
+            })
     }
 }
 
-/// Measures both roofs.
+/// Measures the roofs.
 ///
 /// # Errors
 /// Those of the device.
@@ -116,14 +122,17 @@ pub fn measure_roofs(gpu: &Gpu, effort: Effort) -> Result<Roofs, Failure> {
         })?;
         copies.push((plan.work.bytes, plan.work.bytes / time.median_ms / 1e6));
     }
-    let plan = roof::fma(caps)?;
-    let mut sums = gpu.zeros::<f32>(roof::fma_len(caps))?;
-    let time = repeat(gpu, effort, most_runs(caps, &plan), |pass| {
-        pass.run(&plan, &[], &mut [sums.view_mut()])
-    })?;
+    let mut sums = gpu.zeros::<u32>(roof::register_len(caps))?;
+    let mut rate = |plan: Plan| -> Result<f64, Failure> {
+        let time = repeat(gpu, effort, most_runs(caps, &plan), |pass| {
+            pass.run(&plan, &[], &mut [sums.view_mut()])
+        })?;
+        Ok((plan.work.flops + plan.work.popcounts) / time.median_ms / 1e6)
+    };
     Ok(Roofs {
         copy_gb_s: copies.last().map_or(0.0, |(_, rate)| *rate),
-        fma_gflop_s: plan.work.flops / time.median_ms / 1e6,
+        fma_gflop_s: rate(roof::fma(caps)?)?,
+        popcount_g_s: rate(roof::popcount(caps)?)?,
         copies,
     })
 }
@@ -263,6 +272,7 @@ mod tests {
         let roofs = Roofs {
             copy_gb_s: 10.0,
             fma_gflop_s: 100.0,
+            popcount_g_s: 20.0,
             copies: vec![(2e6, 40.0), (1e8, 10.0)],
         };
         let work = |flops, bytes| Work {
@@ -272,6 +282,11 @@ mod tests {
         };
         assert_eq!(roofs.bound(&work(1e9, 1e8)), (10.0, Bound::Copy));
         assert_eq!(roofs.bound(&work(1e10, 1e8)), (100.0, Bound::Fma));
+        let counts = Work {
+            popcounts: 1e10,
+            ..work(1e10, 1e8)
+        };
+        assert_eq!(roofs.bound(&counts), (500.0, Bound::Popcount));
         assert_eq!(roofs.copy_for(1e6), 40.0);
         assert_eq!(roofs.copy_for(1e7), 10.0);
     }

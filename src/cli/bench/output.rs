@@ -16,10 +16,11 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
         .map(|(bytes, rate)| format!("{rate:.1} at {:.0} MiB", bytes / f64::from(1 << 20)))
         .collect();
     say!(
-        "roofs: copy {:.1} GB/s ({}), fma {:.1} GFLOP/s",
+        "roofs: copy {:.1} GB/s ({}), fma {:.1} GFLOP/s, popcount {:.1} Gword/s",
         results.roofs.copy_gb_s,
         copies.join(", "),
-        results.roofs.fma_gflop_s
+        results.roofs.fma_gflop_s,
+        results.roofs.popcount_g_s
     );
     let width = results
         .rows
@@ -28,22 +29,24 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
         .max()
         .unwrap_or(4);
     say!(
-        "{:width$} {:>10} {:>19} {:>9} {:>8} {:>14}  variant",
+        "{:width$} {:>10} {:>19} {:>9} {:>8} {:>8} {:>16}  variant",
         "case",
         "median ms",
         "min..max",
         "GFLOP/s",
         "GB/s",
+        "Gword/s",
         "of roof"
     );
     for row in &results.rows {
         say!(
-            "{:width$} {:>10.4} {:>19} {:>9.1} {:>8.2} {:>14}  {}{}",
+            "{:width$} {:>10.4} {:>19} {:>9.1} {:>8.2} {:>8.2} {:>16}  {}{}",
             row.name,
             row.time.median_ms,
             format!("{:.4}..{:.4}", row.time.min_ms, row.time.max_ms),
             row.gflop_s(),
             row.gb_s(),
+            row.popcount_g_s(),
             format!("{:.1} % {}", 100.0 * row.share, row.bound.name()),
             row.variant,
             if row.verified { "" } else { " *" },
@@ -89,7 +92,7 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
             json!({
                 "op": row.op, "name": row.name, "shape": shape, "dtype": row.dtype, "variant": row.variant,
                 "median_ms": row.time.median_ms, "min_ms": row.time.min_ms, "max_ms": row.time.max_ms,
-                "gflop_s": row.gflop_s(), "gb_s": row.gb_s(), "share_of_roof": row.share, "time_at_twice_the_length": row.twice, "roof": row.bound.name(),
+                "gflop_s": row.gflop_s(), "gb_s": row.gb_s(), "popcount_gword_s": row.popcount_g_s(), "share_of_roof": row.share, "time_at_twice_the_length": row.twice, "roof": row.bound.name(),
                 "verified": row.verified,
             })
         })
@@ -106,7 +109,7 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
     json!({
         "adapter": caps_json(gpu.caps()),
         "roofs": {
-            "copy_gb_s": results.roofs.copy_gb_s, "fma_gflop_s": results.roofs.fma_gflop_s, "copies": copies,
+            "copy_gb_s": results.roofs.copy_gb_s, "fma_gflop_s": results.roofs.fma_gflop_s, "popcount_gword_s": results.roofs.popcount_g_s, "copies": copies,
         },
         "cases": cases,
         "host": host,

@@ -9,7 +9,12 @@ use crate::{
     Error,
     case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference},
     gpu::{Caps, Class, Dtype},
-    hamming::{ABSENT, bits, cpu::search as cpu},
+    hamming::{
+        self, ABSENT, bits,
+        cases::{exact, expect, words_of},
+        cpu::search as cpu,
+        simd,
+    },
     plan::Plan,
 };
 
@@ -169,37 +174,9 @@ impl Searching {
         }
     }
 
-    fn words(&self) -> Vec<Vec<u32>> {
-        let words = |array: &Array| array.values().iter().map(|x| *x as u32).collect();
-        self.inputs.iter().map(words).collect()
-    }
-
     fn found(&self) -> Result<Vec<Vec<u32>>, Error> {
-        let words = self.words();
-        let mut given = words.iter().map(Vec::as_slice);
-        let mut next = |there: bool| {
-            if there {
-                given.next().unwrap_or(&[])
-            } else {
-                &[]
-            }
-        };
-        let radii = matches!(
-            self.task,
-            Task::Radius {
-                radius: Radius::PerQuery,
-                ..
-            } | Task::Count {
-                radius: Radius::PerQuery
-            }
-        );
-        let inputs = cpu::Inputs {
-            queries: next(true),
-            filter: next(self.allowed.filter != Filter::None),
-            ranges: next(self.allowed.ranges),
-            radii: next(radii),
-            database: next(true),
-        };
+        let given = self.given();
+        let inputs = given.inputs();
         let (shape, allowed) = (&self.shape, &self.allowed);
         Ok(match self.task {
             Task::Knn { k } => {
@@ -229,6 +206,104 @@ impl Searching {
             Task::Histogram => vec![cpu::histogram(shape, allowed, &inputs)?],
         })
     }
+
+    /// The inputs as words, by what they are.
+    fn given(&self) -> Given {
+        let mut arrays = self.inputs.iter();
+        let mut next = |there: bool| {
+            if there {
+                arrays.next().map(words_of)
+            } else {
+                None
+            }
+            .unwrap_or_default()
+        };
+        let radii = matches!(
+            self.task,
+            Task::Radius {
+                radius: Radius::PerQuery,
+                ..
+            } | Task::Count {
+                radius: Radius::PerQuery
+            }
+        );
+        Given {
+            queries: next(true),
+            filter: next(self.allowed.filter != Filter::None),
+            ranges: next(self.allowed.ranges),
+            radii: next(radii),
+            database: next(true),
+        }
+    }
+
+    /// The same by vector instructions.
+    fn quick(&self) -> Result<Vec<Vec<u32>>, Error> {
+        let given = self.given();
+        let database =
+            simd::Database::new(&given.database, self.shape.bits, simd::Options::default())?;
+        let end = |n: u32| n.min(self.shape.items as u32);
+        let ranges = given.ranges.as_chunks::<2>().0.iter();
+        let ranges: Vec<[u32; 2]> = ranges.map(|[lo, hi]| [end(*lo), end(*hi)]).collect();
+        let allowed = hamming::Allowed {
+            filter: match self.allowed.filter {
+                Filter::None => None,
+                Filter::Global => Some(hamming::Filter::Shared(&given.filter)),
+                Filter::PerQuery => Some(hamming::Filter::Each(&given.filter)),
+            },
+            ranges: self.allowed.ranges.then_some(&ranges),
+            exclude_self: self.allowed.exclude_self,
+        };
+        let radius = |radius| match radius {
+            Radius::All(r) => simd::Radius::Same(r),
+            Radius::PerQuery => simd::Radius::Each(&given.radii),
+        };
+        Ok(match self.task {
+            Task::Knn { k } => {
+                let found = database.knn(&given.queries, k, &allowed)?;
+                vec![found.distance, found.index]
+            }
+            Task::Radius {
+                radius: r,
+                order,
+                capacity,
+            } => {
+                let order = match order {
+                    Order::Index => simd::Order::Index,
+                    Order::Distance => simd::Order::Distance,
+                };
+                let mut rows = database.radius(&given.queries, radius(r), order, &allowed)?;
+                fitting(rows.row_offsets.last().copied().unwrap_or(0), capacity)?;
+                rows.distance.resize(capacity, ABSENT);
+                rows.index.resize(capacity, ABSENT);
+                vec![rows.row_offsets, rows.distance, rows.index]
+            }
+            Task::Count { radius: r } => {
+                vec![database.radius_count(&given.queries, radius(r), &allowed)?]
+            }
+            Task::Histogram => vec![database.histogram(&given.queries, &allowed)?],
+        })
+    }
+}
+
+/// Inputs as words, empty where there are none.
+struct Given {
+    queries: Vec<u32>,
+    filter: Vec<u32>,
+    ranges: Vec<u32>,
+    radii: Vec<u32>,
+    database: Vec<u32>,
+}
+
+impl Given {
+    fn inputs(&self) -> cpu::Inputs<'_> {
+        cpu::Inputs {
+            queries: &self.queries,
+            database: &self.database,
+            filter: &self.filter,
+            ranges: &self.ranges,
+            radii: &self.radii,
+        }
+    }
 }
 
 impl Problem for Searching {
@@ -237,26 +312,18 @@ impl Problem for Searching {
     }
 
     fn outputs(&self) -> Vec<Output> {
-        let output = |name, shape| Output {
-            name,
-            dtype: Dtype::U32,
-            shape,
-            ratio: 0.0,
-            per_magnitude: 0.0,
-            per_value: 0.0,
-        };
         let queries = self.shape.queries;
         match self.task {
             Task::Knn { k } => ["distance", "index"]
-                .map(|name| output(name, vec![queries, k]))
+                .map(|name| exact(name, &[queries, k]))
                 .into(),
             Task::Radius { capacity, .. } => vec![
-                output("row_offsets", vec![queries + 1]),
-                output("distance", vec![capacity]),
-                output("index", vec![capacity]),
+                exact("row_offsets", &[queries + 1]),
+                exact("distance", &[capacity]),
+                exact("index", &[capacity]),
             ],
-            Task::Count { .. } => vec![output("count", vec![queries])],
-            Task::Histogram => vec![output("count", vec![queries, self.shape.bits + 1])],
+            Task::Count { .. } => vec![exact("count", &[queries])],
+            Task::Histogram => vec![exact("count", &[queries, self.shape.bits + 1])],
         }
     }
 
@@ -288,12 +355,15 @@ impl Problem for Searching {
     }
 
     fn reference(&self) -> Result<Vec<Reference>, Error> {
-        let values = |words: Vec<u32>| words.into_iter().map(f64::from).collect();
-        let reference = |words| Reference {
-            values: values(words),
-            magnitude: Vec::new(),
-        };
-        Ok(self.found()?.into_iter().map(reference).collect())
+        Ok(self.found()?.into_iter().map(expect).collect())
+    }
+
+    fn native(&self) -> Result<Vec<Array>, Error> {
+        let found = self.quick()?.into_iter();
+        let arrays = self.outputs().into_iter().zip(found);
+        Ok(arrays
+            .map(|(output, words)| Array::u32(&output.shape, &words))
+            .collect())
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {

@@ -185,9 +185,11 @@ fn row_spec(key: usize) -> Spec {
 fn rows(map: FeatureMap, key: usize) -> (Vec<Part>, Spec) {
     let (part, each) = row_map(map);
     let adapter = each.then_some(part!("linear/map_each.wgsl"));
-    let parts = [part!("linear/feature_rows.wgsl"), part]
-        .into_iter()
-        .chain(adapter);
+    let shared = [
+        part!("linear/feature_rows.wgsl"),
+        part!("linear/feature_raws.wgsl"),
+    ];
+    let parts = shared.into_iter().chain([part]).chain(adapter);
     (parts.collect(), row_spec(key))
 }
 

@@ -1,4 +1,4 @@
-// Outputs of odd width, computed as f32, to their 16-bit storage type: one invocation a word, so that no two write one word.
+// Elements computed as f32, to a 16-bit storage type: one invocation a word, so that no two write one word.
 //
 // 0 wide: array<f32>, wide[i]        1 packed: array<u32>, elements 2i and 2i+1
 struct Params {

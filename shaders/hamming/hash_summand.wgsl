@@ -1,0 +1,6 @@
+// 0 a: array<f32>, a[set*count + n]
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+
+fn summand(at: u32) -> f32 {
+    return a[at];
+}

@@ -1,0 +1,4 @@
+// One threshold for every dimension.
+fn limit(dimension: u32) -> u32 {
+    return p.threshold;
+}

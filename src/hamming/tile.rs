@@ -1,0 +1,73 @@
+//! How kernels compute tiles of pairs of codes.
+
+use super::distance::Count;
+use crate::gpu::{Caps, Class, Part, Spec, part};
+
+/// How a kernel computes tiles of pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tile {
+    /// Rows and columns of a tile.
+    pub side: u32,
+    /// Whether words pass through workgroup memory.
+    pub staged: bool,
+}
+
+impl Tile {
+    /// The one for a device.
+    pub fn new(caps: &Caps) -> Tile {
+        let [staged, direct] = Tile::all();
+        match caps.class {
+            Class::Cpu => direct,
+            _ => staged,
+        }
+    }
+
+    /// All there are.
+    pub fn all() -> [Tile; 2] {
+        let tile = |side, staged| Tile { side, staged };
+        [tile(64, true), tile(32, false)]
+    }
+
+    /// Invocations of a workgroup.
+    pub fn lanes(self) -> u32 {
+        (self.side / 4).pow(2)
+    }
+
+    /// Workgroup memory of the tile part.
+    pub fn workgroup_bytes(self) -> u32 {
+        match self.staged {
+            // Two operands, eight words.
+            true => 2 * 4 * 8 * self.side,
+            false => 0,
+        }
+    }
+
+    /// The part that computes a tile's pairs, and the one that counts.
+    pub fn parts(self, count: Count) -> [Part; 2] {
+        let tile = match self.staged {
+            true => part!("hamming/tile_staged.wgsl"),
+            false => part!("hamming/tile_direct.wgsl"),
+        };
+        let pair = match count {
+            Count::Bits => part!("hamming/pair_xor.wgsl"),
+            Count::Symbols(_) => part!("hamming/pair_symbols.wgsl"),
+            Count::Common => part!("hamming/pair_and.wgsl"),
+        };
+        [tile, pair]
+    }
+
+    /// The constants that the parts ask for.
+    pub fn spec(self, count: Count) -> Spec {
+        let spec = Spec::default().with("TILE", self.side);
+        match count {
+            // The highest bit of each field.
+            Count::Symbols(width) => spec.with("TOP", top_bits(width)),
+            _ => spec,
+        }
+    }
+}
+
+/// A word with the highest bit of each field of so many bits.
+fn top_bits(width: u32) -> u32 {
+    (1..=32 / width.max(1)).fold(0, |bits, field| bits | 1 << (field * width - 1))
+}
