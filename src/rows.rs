@@ -1,5 +1,4 @@
-//! What planners share: rows in memory, cutting them to bindings and to dispatches, sums of partial sums,
-//! and filling.
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, filling them, and sums of partial sums.
 
 use std::{ops::Range, sync::Arc};
 
@@ -104,23 +103,24 @@ pub(crate) fn cut(
     Ok(parts)
 }
 
-/// Adds the steps that fill so many words with a value.
-pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64, value: u32) {
+/// Fills words with a value; the first is a multiple of 64.
+pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: Range<u64>, value: u32) {
     let word_ms = 16.0 / (caps.gflops * 1e6);
     let most = (caps.binding_bytes / 4)
         .min((STEP_MS / word_ms) as u64)
         .max(ALIGN)
         / ALIGN
         * ALIGN;
-    for first in (0..words).step_by(most as usize) {
-        let count = most.min(words - first);
+    let end = words.end;
+    for first in words.step_by(most as usize) {
+        let count = most.min(end - first);
         let params = FillParams {
             words: count as u32,
             groups: count.div_ceil(1024) as u32,
             value,
         };
         builder.steps.push(Step {
-            kernel: fill_kernel(),
+            kernel: fill_words(),
             bind: vec![Bind {
                 slot: to,
                 bytes: 4 * first..4 * (first + count),
@@ -131,18 +131,6 @@ pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64, val
             predicted_ms: count as f64 * word_ms,
         });
     }
-}
-
-fn fill_kernel() -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name: "common/fill",
-        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
-        spec: Spec::default(),
-        needs: Needs::default(),
-        params: FillParams::FIELDS,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
 }
 
 /// Partial sums `[sets, parts, block]` in f32.
@@ -213,6 +201,18 @@ fn sum_parts() -> Arc<Kernel> {
         spec: Spec::default(),
         needs: Needs::default(),
         params: SumPartsParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+fn fill_words() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/fill",
+        parts: vec![part!("common/fill.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FillParams::FIELDS,
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })

@@ -7,10 +7,10 @@
 // token is no start, because what it just took from the token does not flow through any decay. With a decay per token or head
 // the channels are summed, with one per head the tokens too (a partial sum per chunk). A workgroup owns one chunk of one state head.
 //
-// 0 flow: array<vec4f>, flow[row * key_vecs + c], rows of query heads
+// 0, 7: `flows_whole`, `flows_channels` or `flows_tokens`
 // 1 s: array<vec4f>, state number base * H + head * slots + slot of [value, key], H heads of states, `spread` copies of each
 // 2 d: array<vec4f>, likewise with the heads of queries        3 more: array<vec4f>, with the heads of states
-// 4 log_decay: array<f32>        5 dg: array<f32>
+// 4 log_decay: array<f32>        5 dg: `dg_each` or `dg_vectors`
 // 6 table: array<u32>, 6 words a chunk: batch entry, first token, end, base, slots, slot of its start
 struct Params {
     first_chunk: u32,
@@ -31,15 +31,14 @@ struct Params {
     more_offset: u32,
     decay_offset: u32,
     dg_offset: u32,
+    slices: u32,
     groups: u32,
 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> flow: array<vec4f>;
 @group(0) @binding(1) var<storage, read> s: array<vec4f>;
 @group(0) @binding(2) var<storage, read> d: array<vec4f>;
 @group(0) @binding(4) var<storage, read> log_decay: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dg: array<f32>;
 @group(0) @binding(6) var<storage, read> table: array<u32>;
 
 var<workgroup> across: array<f32, 64>;
@@ -89,14 +88,6 @@ fn crossing(here: Chunk, head: u32, c: u32) -> vec4f {
     return sum * exp(g);
 }
 
-fn flow_of(here: Chunk, head: u32, t: u32, c: u32) -> vec4f {
-    var sum = vec4f();
-    for (var n = 0u; n < p.group; n++) {
-        sum += flow[row_of(here.batch, head * p.group + n, p.heads * p.group, t) * p.key_vecs + c - p.flow_offset];
-    }
-    return sum;
-}
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
     let index = group_index(group, grid);
@@ -110,9 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                 var sum = crossing(here, head, c);
                 for (var t = here.begin; t < here.end; t++) {
                     let out = row_of(here.batch, head, p.heads, t) * p.key + 4u * c - p.dg_offset;
-                    for (var i = 0u; i < min(4u, p.key - 4u * c); i++) {
-                        dg[out + i] = sum[i];
-                    }
+                    put_vector(out, min(4u, p.key - 4u * c), sum);
                     sum -= flow_of(here, head, t, c);
                 }
             }
@@ -120,9 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             let t = here.begin + lane;
             var mine = 0.0;
             if (t < here.end) {
-                for (var c = 0u; c < p.key_vecs; c++) {
-                    mine += dot(flow_of(here, head, t, c), vec4f(1.0));
-                }
+                mine = flow_over_channels(here, head, t);
             }
             var sum = 0.0;
             for (var c = lane; c < p.key_vecs; c += 64u) {
@@ -140,7 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             }
             if (PER == PER_TOKEN) {
                 if (t < here.end) {
-                    dg[row_of(here.batch, head, p.heads, t) - p.dg_offset] = total;
+                    put_number(row_of(here.batch, head, p.heads, t) - p.dg_offset, total);
                 }
             } else {
                 workgroupBarrier();
@@ -151,7 +138,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                     for (var n = 0u; n < 64u; n++) {
                         all += tokens[n];
                     }
-                    dg[chunk * p.heads + head] = all;
+                    put_number(chunk * p.heads + head, all);
                 }
             }
         }

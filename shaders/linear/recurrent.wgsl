@@ -8,10 +8,16 @@
 // Factors belong to the walker, to rows (they multiply x and a) or to columns (they multiply y and u). Every factor is the
 // product of exponentials of what is <= 0. REVERSE takes tokens from the last to the first.
 //
+// `pair_two` is a pair more of sources, `reader_two` a reader more. Where flows are asked for, they are those of the outputs
+// without their own tokens' terms, which are added after.
+//
 // A workgroup owns one walker and segment and 4*LANES columns of S; a lane owns 4 columns. Each row of S is read once a
 // block and written back, so the state streams through `state`, the key width has no bound, and S is rounded once a block and
 // not once a token, which counts in long sums. ROW_GROUPS sets of lanes share the rows; their outputs are summed in order.
 const READERS: u32 = GROUP * TOKENS;
+const SCORES: u32 = READERS * HELD * PAIRS;
+// Whether a token's own term comes after those of earlier ones.
+const OWN_LAST: bool = STRICT || FLOWS || PAIRS > 1u || TWO_READERS;
 const SEVERAL: u32 = min(ROW_GROUPS - 1u, 1u);
 var<workgroup> partial: array<vec4f, SEVERAL * READERS * LANES * ROW_GROUPS + 1u>;
 var<workgroup> partial_den: array<f32, SEVERAL * READERS * ROW_GROUPS + 1u>;
@@ -48,11 +54,12 @@ fn walk(index: u32, local: vec3u) {
     let left = select(1u, p.value - column, live);
     let key_rows = rows_of(here.batch, head_of(here.head, p.k_heads), p.k_heads);
     let value_rows = rows_of(here.batch, head_of(here.head, p.v_heads), p.v_heads);
-    // Before the loops: software adapters divide slowly.
+    // Before the loops: software adapters divide slowly, and unroll loops over whole arrays whatever these cost.
     var reader_rows: array<Rows, GROUP>;
+    var output_rows: array<Rows, GROUP>;
     for (var n = 0u; n < GROUP; n++) {
-        let head = shared_head(here.head * GROUP + n, p.state_heads * GROUP, p.q_heads);
-        reader_rows[n] = rows_of(here.batch, head, p.q_heads);
+        reader_rows[n] = rows_of_reader(here, n);
+        output_rows[n] = rows_of_output(here, n);
     }
     let decay_head = head_of(here.head, p.g_heads);
     let decay_rows = rows_of(here.batch, decay_head, p.g_heads);
@@ -123,12 +130,15 @@ fn walk(index: u32, local: vec3u) {
                 }
                 tail[i] = select(0.0, w, held_token(lane, i) < count);
             }
-            var value: array<vec4f, TOKENS>;
-            var added: array<vec4f, TOKENS>;
+            var value: array<vec4f, TOKENS * PAIRS>;
+            var added: array<vec4f, TOKENS * PAIRS>;
             var fading: array<vec4f, TOKENS>;
-            for (var t = 0u; t < TOKENS; t++) {
-                value[t] = source_column(row_of(value_rows, token_of(anchor, min(t, count - 1u))), column, live && t < count);
-                added[t] = value[t];
+            for (var m = 0u; m < PAIRS; m++) {
+                for (var t = 0u; t < TOKENS; t++) {
+                    let at = m * TOKENS + t;
+                    value[at] = column_of_pair(m, row_of(value_rows, token_of(anchor, min(t, count - 1u))), column, live && t < count);
+                    added[at] = value[at];
+                }
             }
             if (DECAY == DECAY_COLUMNS) {
                 var sum = vec4f();
@@ -141,9 +151,12 @@ fn walk(index: u32, local: vec3u) {
                 }
                 block = fade(sum);
                 var w = vec4f(1.0);
-                for (var t = TOKENS; t > 0u; t--) {
-                    added[t - 1u] *= w;
-                    w *= fading[t - 1u];
+                for (var back = 0u; back < TOKENS; back++) {
+                    let t = TOKENS - 1u - back;
+                    for (var m = 0u; m < PAIRS; m++) {
+                        added[m * TOKENS + t] *= w;
+                    }
+                    w *= fading[t];
                 }
             }
             var betas: array<f32, HELD>;
@@ -157,35 +170,35 @@ fn walk(index: u32, local: vec3u) {
 
             var out: array<vec4f, READERS>;
             var den: array<f32, READERS>;
-            var scores: array<f32, READERS * HELD>;
+            var scores: array<f32, SCORES>;
             for (var t = 0u; t < READERS; t++) {
                 out[t] = vec4f();
                 den[t] = 0.0;
-                for (var i = 0u; i < HELD; i++) {
-                    scores[t * HELD + i] = 0.0;
-                }
+            }
+            for (var i = 0u; i < SCORES; i++) {
+                scores[i] = 0.0;
             }
             var missed: array<vec4f, TOKENS>;
-            var keys: array<f32, READERS * HELD>;
+            var keys: array<f32, SCORES>;
             for (var t = 0u; t < TOKENS; t++) {
                 missed[t] = vec4f();
-                for (var i = 0u; i < HELD; i++) {
-                    keys[t * HELD + i] = 0.0;
-                }
+            }
+            for (var i = 0u; i < SCORES; i++) {
+                keys[i] = 0.0;
             }
             for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
                 var held: array<vec4f, HELD>;
+                var second: array<vec4f, HELD>;
                 var factor: array<vec4f, HELD>;
                 var win: array<vec4f, HELD>;
-                var between: array<vec4f, HELD>;
                 var total = vec4f();
                 for (var i = 0u; i < HELD; i++) {
                     let n = held_token(lane, i);
                     let t = token_of(anchor, min(n, count - 1u));
                     held[i] = source_row(row_of(key_rows, t), 4u * r, true);
+                    second[i] = second_row(row_of(key_rows, t), 4u * r);
                     factor[i] = vec4f();
                     win[i] = vec4f(1.0);
-                    between[i] = held[i];
                     if (DECAY == DECAY_ROWS) {
                         let g = channel_log_decay(row_of(decay_rows, fading_token(t, here.last)), 4u * r, p.key);
                         factor[i] = select(vec4f(), g, n < count && fades(t, here.last));
@@ -207,17 +220,23 @@ fn walk(index: u32, local: vec3u) {
                         var x: array<vec4f, HELD>;
                         for (var i = 0u; i < HELD; i++) {
                             let t = token_of(anchor, min(held_token(lane, i), count - 1u));
-                            x[i] = reader_row(row_of(reader_rows[n], t), 4u * r, true);
+                            x[i] = row_of_reader(n, row_of(reader_rows[n], t), 4u * r);
                             readers[n * HELD + i] = x[i] * win[i];
                         }
                         if (SOURCES) {
                             score_rows(lane, x, held, factor, n * TOKENS * HELD, &scores);
+                        }
+                        if (PAIRS > 1u) {
+                            score_rows(lane, x, second, factor, (READERS + n * TOKENS) * HELD, &scores);
                         }
                     }
                 }
                 var weighed = held;
                 if (DELTA) {
                     score_rows(lane, held, held, factor, 0u, &keys);
+                    if (PAIRS > 1u) {
+                        score_rows(lane, held, second, factor, READERS * HELD, &keys);
+                    }
                     for (var i = 0u; i < HELD; i++) {
                         weighed[i] *= win[i];
                     }
@@ -225,9 +244,11 @@ fn walk(index: u32, local: vec3u) {
                     if (DECAY == DECAY_ROWS) {
                         block = fade(total);
                         weighed = tailed(lane, held, factor);
+                        second = tailed(lane, second, factor);
                     }
                     for (var i = 0u; i < HELD; i++) {
                         weighed[i] *= tail[i];
+                        second[i] *= tail[i];
                     }
                 }
                 let at = min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
@@ -257,7 +278,7 @@ fn walk(index: u32, local: vec3u) {
                     }
                 }
                 if (SOURCES && !DELTA) {
-                    add_rows(to_at, 4u * r, left, live, weighed, &added, block, s0, s1, s2, s3);
+                    add_rows(to_at, 4u * r, left, live, weighed, second, &added, block, s0, s1, s2, s3);
                 }
             }
 
@@ -267,27 +288,39 @@ fn walk(index: u32, local: vec3u) {
                     if (DECAY == DECAY_SCALAR) {
                         w *= step[t];
                     }
-                    var e = value[t] - w * missed[t];
-                    var mine: array<f32, HELD>;
+                    var known = w * missed[t];
+                    var mine: array<f32, HELD * PAIRS>;
                     for (var i = 0u; i < HELD; i++) {
-                        mine[i] = keys[t * HELD + i] * pair[t * HELD + i];
+                        for (var m = 0u; m < PAIRS; m++) {
+                            mine[m * HELD + i] = keys[(m * READERS + t) * HELD + i] * pair[t * HELD + i];
+                        }
                     }
-                    for (var j = 0u; j < t; j++) {
-                        e -= number_of_token(mine, j) * value[j];
+                    for (var j = 0u; j < TOKENS; j++) {
+                        if (j < t) {
+                            known += number_of_pair(mine, 0u, j) * value[j];
+                        }
+                        if (PAIRS > 1u && j <= t) {
+                            known += number_of_pair(mine, PAIRS - 1u, j) * value[(PAIRS - 1u) * TOKENS + j];
+                        }
                     }
+                    let e = value[t] - MISSES * known;
+                    value[t] = MISSES * number_of_token(betas, t) * e;
                     if (OUT_MISSED && live && t < count) {
-                        put_o(row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t)), column, e);
+                        let row = row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t));
+                        put_o(row, column, e);
+                        put_weighed(row, column, MISSES * value[t]);
                     }
-                    value[t] = number_of_token(betas, t) * e;
                 }
                 for (var r = first_row(local.y); r < rows; r += ROW_GROUPS) {
                     var held: array<vec4f, HELD>;
+                    var second: array<vec4f, HELD>;
                     var factor: array<vec4f, HELD>;
                     var total = vec4f();
                     for (var i = 0u; i < HELD; i++) {
                         let n = held_token(lane, i);
                         let t = token_of(anchor, min(n, count - 1u));
                         held[i] = source_row(row_of(key_rows, t), 4u * r, true);
+                        second[i] = second_row(row_of(key_rows, t), 4u * r);
                         factor[i] = vec4f();
                         if (DECAY == DECAY_ROWS) {
                             let g = channel_log_decay(row_of(decay_rows, fading_token(t, here.last)), 4u * r, p.key);
@@ -300,21 +333,28 @@ fn walk(index: u32, local: vec3u) {
                         }
                         block = fade(total);
                         held = tailed(lane, held, factor);
+                        second = tailed(lane, second, factor);
                     }
                     for (var i = 0u; i < HELD; i++) {
                         held[i] *= tail[i];
+                        second[i] *= tail[i];
                     }
                     let row_at = min(vec4u(4u * r) + vec4u(0u, 1u, 2u, 3u), vec4u(p.key - 1u)) * p.value;
                     let s0 = load_state(from_at + row_at.x, left);
                     let s1 = load_state(from_at + row_at.y, left);
                     let s2 = load_state(from_at + row_at.z, left);
                     let s3 = load_state(from_at + row_at.w, left);
-                    add_rows(to_at, 4u * r, left, live, held, &value, block, s0, s1, s2, s3);
+                    add_rows(to_at, 4u * r, left, live, held, second, &value, block, s0, s1, s2, s3);
                 }
             }
 
             if (READS && !OUT_MISSED) {
+                var flows: array<Flow, FLOW_SETS * TOKENS>;
+                for (var t = 0u; t < FLOW_SETS * TOKENS; t++) {
+                    flows[t] = Flow();
+                }
                 for (var n = 0u; n < GROUP; n++) {
+                    let rows = output_rows[n];
                     var w = 1.0;
                     for (var t = 0u; t < TOKENS; t++) {
                         let at = n * TOKENS + t;
@@ -324,26 +364,35 @@ fn walk(index: u32, local: vec3u) {
                             den[at] *= w;
                         }
                         if (SOURCES) {
-                            var mine: array<f32, HELD>;
+                            var mine: array<f32, HELD * PAIRS>;
                             for (var i = 0u; i < HELD; i++) {
-                                mine[i] = scores[at * HELD + i] * pair[t * HELD + i];
+                                for (var m = 0u; m < PAIRS; m++) {
+                                    mine[m * HELD + i] = scores[(m * READERS + at) * HELD + i] * pair[t * HELD + i];
+                                }
                             }
                             var near = vec4f();
                             var wc = vec4f(1.0);
-                            if (STRICT && DECAY == DECAY_COLUMNS) {
+                            if (OWN_LAST && DECAY == DECAY_COLUMNS) {
                                 wc = fading[t];
                             }
-                            for (var past = select(0u, 1u, STRICT); past <= t; past++) {
-                                let j = t - past;
-                                let score = number_of_token(mine, j);
-                                if (DECAY == DECAY_COLUMNS) {
-                                    near = fma(score * wc, value[j], near);
-                                    wc *= fading[j];
-                                } else {
-                                    near = fma(vec4f(score), value[j], near);
-                                }
-                                if (NORMALIZE) {
-                                    den[at] += score;
+                            for (var past = 0u; past < TOKENS; past++) {
+                                if (past <= t && (past > 0u || !OWN_LAST)) {
+                                    let j = t - past;
+                                    let score = number_of_pair(mine, 0u, j);
+                                    if (DECAY == DECAY_COLUMNS) {
+                                        near = fma(score * wc, value[j], near);
+                                    } else {
+                                        near = fma(vec4f(score), value[j], near);
+                                    }
+                                    if (PAIRS > 1u) {
+                                        near = fma(number_of_pair(mine, PAIRS - 1u, j) * wc, value[(PAIRS - 1u) * TOKENS + j], near);
+                                    }
+                                    if (DECAY == DECAY_COLUMNS) {
+                                        wc *= fading[j];
+                                    }
+                                    if (NORMALIZE) {
+                                        den[at] += score;
+                                    }
                                 }
                             }
                             if (DECAY == DECAY_COLUMNS) {
@@ -351,7 +400,19 @@ fn walk(index: u32, local: vec3u) {
                             } else {
                                 out[at] += near;
                             }
+                            if (FLOWS) {
+                                let row = row_of(rows, token_of(anchor, min(t, count - 1u)));
+                                flows[flow_set(n) * TOKENS + t] += flow_term(row, column, live, owns(n), value[t], finished(n, out[at], 0.0));
+                            }
+                            if (OWN_LAST && !STRICT && owns(n)) {
+                                out[at] = fma(vec4f(number_of_pair(mine, 0u, t)), value[t], out[at]);
+                            }
                         }
+                    }
+                }
+                if (FLOWS) {
+                    for (var n = 0u; n < FLOW_SETS; n++) {
+                        put_flows(here, n, lane, slice, anchor, count, &flows);
                     }
                 }
                 write_outputs(here, local, anchor, count, column, live, &out, &den);
@@ -392,8 +453,17 @@ fn walk(index: u32, local: vec3u) {
     }
 }
 
+// What entry i of a lane holds of pair m, from the lane that has token t.
+fn number_of_pair(x: array<f32, HELD * PAIRS>, m: u32, t: u32) -> f32 {
+    var mine: array<f32, HELD>;
+    for (var i = 0u; i < HELD; i++) {
+        mine[i] = x[m * HELD + i];
+    }
+    return number_of_token(mine, t);
+}
+
 // Scores of all readers against the held sources, rows 4r .. 4r+3.
-fn score_rows(lane: u32, x: array<vec4f, HELD>, a: array<vec4f, HELD>, log_decay: array<vec4f, HELD>, first: u32, scores: ptr<function, array<f32, READERS * HELD>>) {
+fn score_rows(lane: u32, x: array<vec4f, HELD>, a: array<vec4f, HELD>, log_decay: array<vec4f, HELD>, first: u32, scores: ptr<function, array<f32, SCORES>>) {
     var weighed = a;
     for (var t = 0u; t < TOKENS; t++) {
         let reader = of_token(x, t);
@@ -401,11 +471,13 @@ fn score_rows(lane: u32, x: array<vec4f, HELD>, a: array<vec4f, HELD>, log_decay
         if (DECAY == DECAY_ROWS) {
             f = exp(of_token(log_decay, t));
         }
-        for (var i = 0u; i <= last_held(t); i++) {
-            if (DECAY == DECAY_ROWS) {
-                weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+        for (var i = 0u; i < HELD; i++) {
+            if (i <= last_held(t)) {
+                if (DECAY == DECAY_ROWS) {
+                    weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+                }
+                (*scores)[first + t * HELD + i] += dot(reader, weighed[i]);
             }
-            (*scores)[first + t * HELD + i] += dot(reader, weighed[i]);
         }
     }
 }
@@ -415,15 +487,17 @@ fn tailed(lane: u32, a: array<vec4f, HELD>, log_decay: array<vec4f, HELD>) -> ar
     var weighed = a;
     for (var t = 1u; t < TOKENS; t++) {
         let f = exp(of_token(log_decay, t));
-        for (var i = 0u; i <= last_held(t); i++) {
-            weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+        for (var i = 0u; i < HELD; i++) {
+            if (i <= last_held(t)) {
+                weighed[i] *= select(vec4f(1.0), f, t > held_token(lane, i));
+            }
         }
     }
     return weighed;
 }
 
 // Rows r .. r+3 of the state after the block.
-fn add_rows(at: u32, r: u32, left: u32, live: bool, a: array<vec4f, HELD>, value: ptr<function, array<vec4f, TOKENS>>, block: Fade, s0: vec4f, s1: vec4f, s2: vec4f, s3: vec4f) {
+fn add_rows(at: u32, r: u32, left: u32, live: bool, a: array<vec4f, HELD>, second: array<vec4f, HELD>, value: ptr<function, array<vec4f, TOKENS * PAIRS>>, block: Fade, s0: vec4f, s1: vec4f, s2: vec4f, s3: vec4f) {
     var d0 = vec4f();
     var d1 = vec4f();
     var d2 = vec4f();
@@ -434,6 +508,16 @@ fn add_rows(at: u32, r: u32, left: u32, live: bool, a: array<vec4f, HELD>, value
         d1 = fma(vec4f(row.y), (*value)[t], d1);
         d2 = fma(vec4f(row.z), (*value)[t], d2);
         d3 = fma(vec4f(row.w), (*value)[t], d3);
+    }
+    if (PAIRS > 1u) {
+        for (var t = 0u; t < TOKENS; t++) {
+            let row = of_token(second, t);
+            let b = (*value)[(PAIRS - 1u) * TOKENS + t];
+            d0 = fma(vec4f(row.x), b, d0);
+            d1 = fma(vec4f(row.y), b, d1);
+            d2 = fma(vec4f(row.z), b, d2);
+            d3 = fma(vec4f(row.w), b, d3);
+        }
     }
     if (live) {
         put_state(at + r * p.value, left, faded(fade_of_rows(block, 0u), s0) + d0);
@@ -460,10 +544,11 @@ fn fade_of_rows(block: Fade, n: u32) -> Fade {
 fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32, live: bool, out: ptr<function, array<vec4f, READERS>>, den: ptr<function, array<f32, READERS>>) {
     if (ROW_GROUPS == 1u) {
         for (var n = 0u; n < GROUP; n++) {
-            let rows = rows_of(here.batch, here.head * GROUP + n, p.state_heads * GROUP);
+            let rows = rows_of_output(here, n);
             for (var t = 0u; t < TOKENS; t++) {
                 if (live && t < count) {
-                    put_o(row_of(rows, token_of(anchor, t)), column, quotient((*out)[n * TOKENS + t], (*den)[n * TOKENS + t]));
+                    let row = row_of(rows, token_of(anchor, t));
+                    put_output(n, row, column, finished(n, (*out)[n * TOKENS + t], (*den)[n * TOKENS + t]) + carried(row, column));
                 }
             }
         }
@@ -486,8 +571,8 @@ fn write_outputs(here: Span, local: vec3u, anchor: u32, count: u32, column: u32,
                         below += partial_den[t * ROW_GROUPS + n];
                     }
                 }
-                let rows = rows_of(here.batch, here.head * GROUP + t / TOKENS, p.state_heads * GROUP);
-                put_o(row_of(rows, token_of(anchor, t % TOKENS)), column, quotient(sum, below));
+                let rows = rows_of_output(here, t / TOKENS);
+                put_output(t / TOKENS, row_of(rows, token_of(anchor, t % TOKENS)), column, finished(t / TOKENS, sum, below));
             }
         }
         workgroupBarrier();

@@ -35,9 +35,6 @@ pub fn ops() -> &'static [Op] {
         crate::linear::lit::cases::CONV2D,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
-        crate::hamming::search::cases::KNN,
-        crate::hamming::search::cases::RADIUS,
-        crate::hamming::search::cases::HISTOGRAM,
         crate::hamming::cases::pack::PACK,
         crate::hamming::cases::pack::UNPACK,
         crate::hamming::cases::pack::POPCOUNTS,
@@ -49,6 +46,12 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::sliding::search::cases::OP,
         crate::hamming::ecoformer::cases::OP,
         crate::hamming::kernel_hash::cases::OP,
+        crate::hamming::code_table::cases::OP,
+        crate::kronecker::cases::HADAMARD,
+        crate::kronecker::cases::BUTTERFLY,
+        crate::hamming::search::cases::KNN,
+        crate::hamming::search::cases::RADIUS,
+        crate::hamming::search::cases::HISTOGRAM,
     ]
 }
 

@@ -285,6 +285,57 @@ pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
     series
 }
 
+/// Two operators that compute the same: their cases have one name behind the operator's.
+pub struct Crossover {
+    /// The series that is quicker on short sequences, and the one that is quicker on long ones.
+    pub series: [String; 2],
+    /// Tokens from which on the latter is quicker; none within the lengths measured.
+    pub tokens: Option<f64>,
+}
+
+/// Where operators that compute the same overtake each other, by interpolation between the lengths that both were measured at.
+pub fn crossovers(rows: &[Row]) -> Vec<Crossover> {
+    let series = length_series(rows);
+    let mut found = Vec::new();
+    for (n, (a, a_rows)) in series.iter().enumerate() {
+        for (b, b_rows) in series.iter().skip(n + 1) {
+            let kind = |name: &str| name.split_once('/').map(|(_, kind)| kind.to_owned());
+            if kind(a) != kind(b) {
+                continue;
+            }
+            // Logarithms of the length and of the ratio of times.
+            let ratios: Vec<(f64, f64)> = a_rows
+                .iter()
+                .filter_map(|row| {
+                    let t = row.size("t")?;
+                    let other = b_rows.iter().find(|other| other.size("t") == Some(t))?;
+                    Some((
+                        (t as f64).ln(),
+                        (row.time.median_ms / other.time.median_ms).ln(),
+                    ))
+                })
+                .collect();
+            let (Some(first), Some(last)) = (ratios.first(), ratios.last()) else {
+                continue;
+            };
+            // The ratio grows with the length where b is the one for long sequences.
+            let b_for_long = last.1 >= first.1;
+            let cross = ratios.windows(2).find_map(|pair| match pair {
+                [(t0, r0), (t1, r1)] if r0 * r1 <= 0.0 && r0 != r1 => {
+                    Some((t0 + (t1 - t0) * r0 / (r0 - r1)).exp())
+                }
+                _ => None,
+            });
+            let names = if b_for_long { [a, b] } else { [b, a] };
+            found.push(Crossover {
+                series: names.map(String::clone),
+                tokens: cross,
+            });
+        }
+    }
+    found
+}
+
 /// Lengths, and how much longer twice the length takes.
 pub fn doublings(members: &[&Row]) -> Vec<(usize, f64)> {
     members
@@ -356,5 +407,47 @@ fn verdict(results: &Results) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Missed(wrong.join("; ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(op: &str, kind: &str, tokens: usize, ms: f64) -> Row {
+        let time = Measured {
+            median_ms: ms,
+            min_ms: ms,
+            max_ms: ms,
+        };
+        Row {
+            op: op.into(),
+            name: format!("{op}/{kind}_t{tokens}"),
+            sizes: vec![("t", tokens)],
+            dtype: "f32",
+            variant: String::new(),
+            work: Work::default(),
+            time,
+            bound: Bound::Copy,
+            share: 0.5,
+            verified: true,
+            twice: None,
+        }
+    }
+
+    #[test]
+    fn a_linear_operator_overtakes_a_quadratic_one_where_their_times_meet() {
+        let mut rows = Vec::new();
+        for t in [1000, 2000, 4000, 8000] {
+            rows.push(row("linear", "full", t, t as f64));
+            rows.push(row("quadratic", "full", t, (t * t) as f64 / 3000.0));
+            rows.push(row("other", "causal", t, 1.0));
+        }
+        let found = crossovers(&rows);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].series, ["quadratic/full", "linear/full"]);
+        assert!((found[0].tokens.unwrap() - 3000.0).abs() < 1.0);
+        rows.retain(|row| row.size("t") < Some(2500));
+        assert_eq!(crossovers(&rows)[0].tokens, None);
     }
 }

@@ -4,7 +4,7 @@ mod chart;
 
 pub use chart::{Bars, Chart, Heat, Series};
 
-use super::bench::{Results, Row, doublings, length_series};
+use super::bench::{Crossover, Results, Row, crossovers, doublings, length_series};
 use crate::{case::Failure, gpu::Caps};
 
 const STYLE: &str = "
@@ -216,6 +216,28 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
                     })
                 })
                 .collect::<Vec<_>>(),
+        );
+    }
+
+    let crossovers = crossovers(&results.rows);
+    if !crossovers.is_empty() {
+        page.heading("Operators that compute the same");
+        let row = |crossover: &Crossover| {
+            let [short, long] = crossover.series.clone();
+            let tokens = crossover.tokens.map(|tokens| format!("{tokens:.0}"));
+            vec![
+                long,
+                short,
+                tokens.unwrap_or_else(|| "not within the lengths measured".into()),
+            ]
+        };
+        page.table(
+            &[
+                "quicker on long sequences",
+                "quicker on short ones",
+                "from so many tokens on",
+            ],
+            &crossovers.iter().map(row).collect::<Vec<_>>(),
         );
     }
 

@@ -142,6 +142,7 @@ impl Caps {
             workgroup_bytes: 32 << 10,
             invocations: 1024,
             buffer_bytes: (1 << 31) - 1,
+            storage_buffers: 32,
             timestamps: true,
             fill: 2,
             loop_iterations: LLVMPIPE_LOOP_ITERATIONS,

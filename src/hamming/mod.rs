@@ -13,6 +13,7 @@ pub mod allowed;
 pub mod bits;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
+pub mod code_table;
 pub mod cpu;
 pub mod distance;
 pub mod ecoformer;

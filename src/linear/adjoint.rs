@@ -98,6 +98,7 @@ params! {
         more_offset: u32,
         decay_offset: u32,
         dg_offset: u32,
+        slices: u32,
         groups: u32,
     }
 }
@@ -522,6 +523,42 @@ impl Extent {
     }
 }
 
+/// What flows into tokens and out of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flows {
+    /// The difference, per channel.
+    Whole(Slot),
+    /// Both, per channel.
+    Channels([Slot; 2]),
+    /// Both, in sums over so many slices of the channels.
+    Tokens([Slot; 2], u32),
+}
+
+impl Flows {
+    /// The part that reads them, the tensors, words of a row and words of an element.
+    fn taken(self, key_vecs: u32) -> (Part, Slot, Option<Slot>, [u64; 2]) {
+        let row = 4 * u64::from(key_vecs);
+        match self {
+            Flows::Whole(flow) => (part!("linear/flows_whole.wgsl"), flow, None, [row, 4]),
+            Flows::Channels([came, left]) => (
+                part!("linear/flows_channels.wgsl"),
+                came,
+                Some(left),
+                [row, 4],
+            ),
+            Flows::Tokens([came, left], slices) => {
+                let row = slices.into();
+                (
+                    part!("linear/flows_tokens.wgsl"),
+                    came,
+                    Some(left),
+                    [row, 1],
+                )
+            }
+        }
+    }
+}
+
 /// The gradients of log decays, cut by chunks and heads; `params` come without what depends on the cut.
 #[allow(clippy::too_many_arguments, reason = "one argument per tensor or size")]
 pub(super) fn decay_gradient(
@@ -531,7 +568,8 @@ pub(super) fn decay_gradient(
     decay: Decay,
     chunks: &[Chunk],
     band: Band,
-    [flow, s, d, log_decay, to]: [Slot; 5],
+    flows: Flows,
+    [s, d, log_decay, to]: [Slot; 4],
     more: Option<Slot>,
 ) {
     let per = match decay {
@@ -543,9 +581,20 @@ pub(super) fn decay_gradient(
         Some(_) => part!("linear/more_states.wgsl"),
         None => part!("linear/more_states_none.wgsl"),
     };
+    let put_part = if per == 2 && params.key.is_multiple_of(4) {
+        part!("linear/dg_vectors.wgsl")
+    } else {
+        part!("linear/dg_each.wgsl")
+    };
+    let (flow_part, came, left, [flow_row, flow_words]) = flows.taken(params.key_vecs);
     let kernel = kernel(
         "linear/decay_gradient",
-        [part!("linear/decay_gradient.wgsl"), more_part],
+        [
+            part!("linear/decay_gradient.wgsl"),
+            more_part,
+            flow_part,
+            put_part,
+        ],
         Spec::default().with("PER", per),
         DecayGradientParams::FIELDS,
         [64, 1, 1],
@@ -573,7 +622,6 @@ pub(super) fn decay_gradient(
             layout: band.layout,
         };
         let times = |range: Range<u64>, by: u64| range.start * by..range.end * by;
-        let row = 4 * u64::from(params.key_vecs);
         let (decays, written) = match per {
             2 => (
                 times(extent.rows(1), params.key.into()),
@@ -582,16 +630,19 @@ pub(super) fn decay_gradient(
             1 => (extent.rows(1), extent.rows(1)),
             _ => (0..all_heads, 0..chunks.len() as u64 * all_heads),
         };
-        let (flow, flow_before) = part(flow, times(extent.rows(band.group), row), false);
+        let flow_rows = times(extent.rows(band.group), flow_row);
+        let (came, flow_before) = part(came, flow_rows.clone(), false);
+        let left = left.map(|left| part(left, flow_rows, false));
         let (s, s_before) = part(s, times(extent.states(params.spread.into()), size), false);
         let (d, d_before) = part(d, times(extent.states(band.group), size), false);
         let more = more.map(|more| part(more, times(extent.states(1), size), false));
         let (log_decay, decay_before) = part(log_decay, decays, false);
         let (to, dg_before) = part(to, written, true);
         let more_before = more.as_ref().map_or(0, |(_, before)| *before);
-        let mut bind = vec![flow, s, d];
+        let mut bind = vec![came, s, d];
         bind.extend(more.map(|(bind, _)| bind));
         bind.extend([log_decay, to, whole(table, words, false)]);
+        bind.extend(left.map(|(bind, _)| bind));
 
         let count = heads.end - heads.start;
         let groups = run.len() as u64 * count;
@@ -621,12 +672,13 @@ pub(super) fn decay_gradient(
             first_chunk: run.start as u32,
             first_head: heads.start as u32,
             head_count: count as u32,
-            flow_offset: (flow_before / 4) as u32,
+            flow_offset: (flow_before / flow_words) as u32,
             s_offset: (s_before / 4) as u32,
             d_offset: (d_before / 4) as u32,
             more_offset: (more_before / 4) as u32,
             decay_offset: decay_before as u32,
             dg_offset: dg_before as u32,
+            slices: flow_row as u32,
             groups: groups as u32,
             ..params
         };

@@ -78,6 +78,35 @@ pub(super) enum Rule {
     Missed,
 }
 
+/// What a walk in short blocks does beside reading x and adding a b^T.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    /// Nothing.
+    None,
+    /// A second x reads minus earlier tokens.
+    Reader,
+    /// A second a b^T is taken off, for later readers; outputs are added to a third tensor, like y.
+    Source,
+    /// With [`Rule::Missed`] and no values: a second a b^T, which its own token's key sees.
+    Missed,
+}
+
+impl Second {
+    fn parts(self) -> [Part; 2] {
+        let [one, two] = [
+            part!("linear/reader_one.wgsl"),
+            part!("linear/reader_two.wgsl"),
+        ];
+        let single = part!("linear/pair_one.wgsl");
+        match self {
+            Second::None => [one, single],
+            Second::Reader => [two, single],
+            Second::Source => [one, part!("linear/pair_two.wgsl")],
+            Second::Missed => [one, part!("linear/pair_missed.wgsl")],
+        }
+    }
+}
+
 /// A variant of the kernels that walk tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
@@ -99,6 +128,12 @@ pub(super) struct Variant {
     pub group: u32,
     /// Applied to keys and readers as they are loaded.
     pub map: FeatureMap,
+    /// The second tensors, in short blocks only.
+    pub second: Second,
+    /// Whether flows are written, in short blocks only.
+    pub flows: bool,
+    /// Whether what is missed is written times beta as well, in short blocks only.
+    pub weighs: bool,
 }
 
 impl Variant {
@@ -144,6 +179,23 @@ impl Variant {
             Rule::Normalized => part!("linear/normalize.wgsl"),
             Rule::Delta | Rule::Missed if solved => part!("linear/delta_solved.wgsl"),
             Rule::Delta | Rule::Missed => part!("linear/delta.wgsl"),
+        }
+    }
+
+    /// Where flows go: per channel where columns fade by themselves, summed over them otherwise.
+    fn flow_part(&self) -> Part {
+        match (self.flows, self.fading) {
+            (false, _) => part!("linear/flow_none.wgsl"),
+            (true, Fading::Columns) => part!("linear/flow_channels.wgsl"),
+            (true, _) => part!("linear/flow_tokens.wgsl"),
+        }
+    }
+
+    fn weighed_part(&self) -> Part {
+        if self.weighs {
+            part!("linear/weighed.wgsl")
+        } else {
+            part!("linear/weighed_none.wgsl")
         }
     }
 
@@ -234,6 +286,8 @@ pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> 
         parts: parts
             .into_iter()
             .chain(variant.parts(variant.rule_part(false)))
+            .chain(variant.second.parts())
+            .chain([variant.flow_part(), variant.weighed_part()])
             .collect(),
         spec: variant.spec(tile.spec().with("KEY_VECS", key_vecs)),
         needs: Needs {

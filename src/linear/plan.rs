@@ -10,7 +10,7 @@ pub use parallel::{Fold, fold, local_state};
 use super::{
     Decay, FeatureMap, FeatureShape, Form, Options, Shape,
     features::{self, steps},
-    kernels::{Access, Fading, Rule, Start},
+    kernels::{Access, Fading, Rule, Second, Start},
     shape::sequences,
     walk::{Packed, Rows, Walk, copy, fill},
     window::Field,
@@ -449,6 +449,10 @@ impl<'a> Call<'a> {
             } else {
                 options.form
             },
+            second: Second::None,
+            seconds: [None; 3],
+            flows: None,
+            weighed: None,
         };
         let slices = walk.slices(caps);
         if options.normalize.is_some() {

@@ -13,7 +13,7 @@ use bytemuck::bytes_of;
 
 use super::{
     FeatureMap, Form, Layout,
-    kernels::{self, Access, CopyParams, Fading, Rule, Start, Variant, WalkParams},
+    kernels::{self, Access, CopyParams, Fading, Rule, Second, Start, Variant, WalkParams},
     tiles::{ChunkTile, RecurrentTile},
     window::{ALIGN, Field, GRAIN, STEP_MS, Window, segments},
 };
@@ -23,6 +23,9 @@ use crate::{
     plan::{Bind, Builder, Slot, Step},
     rows,
 };
+
+/// Bindings of a walk that has all it can have.
+const MERGED_BUFFERS: u32 = 12;
 
 /// A tensor as a walk binds it: its buffer, heads, and bytes of an element.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,14 @@ pub(super) struct Walk<'a> {
     pub eps: f32,
     /// Which kernels walk.
     pub form: Form,
+    /// Second tensors like x and y, or like a, b and y; these, flows and `weighed` want [`Walk::merges`].
+    pub second: Second,
+    pub seconds: [Option<Slot>; 3],
+    /// A tensor like y along which flows are counted, and where they go: like y where columns fade by themselves, otherwise a
+    /// number for every token, head and slice.
+    pub flows: Option<[Slot; 2]>,
+    /// What is missed, times beta.
+    pub weighed: Option<Slot>,
 }
 
 /// The kernel that walks.
@@ -95,8 +106,23 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether one pass can do with the state what else takes two: in short blocks in a subgroup, with room for the bindings, where
+    /// all tensors have the heads of states.
+    pub fn merges(&self, caps: &Caps) -> bool {
+        let heads = self.field.heads;
+        let mut rows = self.readers.iter().chain(&self.sources).flatten();
+        let flows = 4 * self.field.walkers() * self.field.tokens as u64 * self.slices(caps);
+        caps.storage_buffers >= MERGED_BUFFERS
+            && flows <= caps.binding_bytes
+            && rows.all(|rows| rows.heads == heads)
+            && matches!(self.tile(caps), Tile::Recurrent(tile) if tile.subgroup)
+    }
+
     /// Readers of a walker's state: y has as many heads as the larger of readers and states.
     fn group(&self) -> u32 {
+        if self.second == Second::Reader {
+            return 2;
+        }
         let heads = self.readers.map_or(0, |[x, _]| x.heads);
         (heads / self.field.heads.max(1)).max(1) as u32
     }
@@ -119,6 +145,9 @@ impl Walk<'_> {
                 self.group()
             },
             map: self.map,
+            second: self.second,
+            flows: self.flows.is_some(),
+            weighs: self.weighed.is_some(),
         }
     }
 
@@ -132,6 +161,7 @@ impl Walk<'_> {
             Rule::Delta => 6,
             _ => 4,
         };
+        let products = products + 2 * usize::from(self.pairs());
         let readers = self.group() as usize;
         ((products + 2 * (readers - 1)) * self.key * self.value
             + 64 * readers * (self.key + self.value)) as f64
@@ -157,7 +187,13 @@ impl Walk<'_> {
             Form::Fused | Form::Segments(_) => {}
             Form::Auto if !serial => {}
             _ => {
-                let (tokens, group) = (self.field.tokens, self.group());
+                // Two readers of different tensors are worth as many tokens a block as one.
+                let group = if self.second == Second::Reader {
+                    1
+                } else {
+                    self.group()
+                };
+                let tokens = self.field.tokens;
                 return Tile::Recurrent(RecurrentTile::choose(
                     tokens,
                     self.key,
@@ -190,7 +226,7 @@ impl Walk<'_> {
             Tile::Recurrent(tile) => (
                 tile.iterations(
                     self.key,
-                    self.group(),
+                    self.group() + u32::from(self.pairs()),
                     self.delta(),
                     self.fading == Fading::Rows,
                 ),
@@ -286,6 +322,10 @@ impl Walk<'_> {
             }
             _ => None,
         }
+    }
+
+    fn pairs(&self) -> bool {
+        matches!(self.second, Second::Source | Second::Missed)
     }
 
     fn delta(&self) -> bool {
@@ -437,16 +477,16 @@ impl Walk<'_> {
         let Place { window, .. } = *place;
         let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
         let mut binds = Vec::new();
+        // Walking back, a decay is that of the token after.
+        let reach = Window {
+            walkers: window.walkers.clone(),
+            tokens: window.tokens.start
+                ..(window.tokens.end + u64::from(self.reverse)).min(self.field.tokens as u64),
+        };
         // The offset for indices counted from row 0 of the whole tensor.
         let mut rows = |rows: Option<(Rows, u64)>, elem: u64, write: bool| match rows {
             None => 0,
             Some((tensor, row_bytes)) => {
-                let reach = Window {
-                    walkers: window.walkers.clone(),
-                    tokens: window.tokens.start
-                        ..(window.tokens.end + u64::from(self.reverse))
-                            .min(self.field.tokens as u64),
-                };
                 let bytes = reach.span(&self.field, tensor.heads, row_bytes);
                 let offset = 0u64.wrapping_sub(bytes.start / elem) as u32;
                 binds.push(bind(tensor.slot, bytes, write));
@@ -494,12 +534,6 @@ impl Walk<'_> {
         if let Some(log_decay) = self.log_decay {
             match self.decay_row() {
                 Some(decay) => {
-                    let reach = Window {
-                        walkers: window.walkers.clone(),
-                        tokens: window.tokens.start
-                            ..(window.tokens.end + u64::from(self.reverse))
-                                .min(self.field.tokens as u64),
-                    };
                     let bytes = reach.span(&self.field, decay.0.heads, decay.1);
                     g_offset = 0u64.wrapping_sub(bytes.start / 4) as u32;
                     binds.push(bind(log_decay.slot, bytes, false));
@@ -525,6 +559,31 @@ impl Walk<'_> {
         }
         if let Some((slot, bytes, _)) = place.table {
             binds.push(bind(slot, 0..bytes, false));
+        }
+        if let (Some(slot), Some((y, row_bytes))) = (self.weighed, y) {
+            let bytes = reach.span(&self.field, y.heads, row_bytes);
+            binds.push(bind(slot, bytes, true));
+        }
+        if let (Some([along, flow]), Some((y, row_bytes))) = (self.flows, y) {
+            let bytes = reach.span(&self.field, y.heads, row_bytes);
+            binds.push(bind(along, bytes.clone(), false));
+            let bytes = match self.fading {
+                Fading::Columns => bytes,
+                _ => 0..4 * self.field.walkers() * self.field.tokens as u64 * place.slices,
+            };
+            binds.push(bind(flow, bytes, true));
+        }
+        let like = match self.second {
+            Second::Reader => [x, y, None],
+            _ => [a, b, y],
+        };
+        for ((slot, like), n) in self.seconds.into_iter().zip(like).zip(0..) {
+            let bytes = like.map(|(rows, bytes)| reach.span(&self.field, rows.heads, bytes));
+            let write = self.second == Second::Reader && n == 1;
+            binds.extend(
+                slot.zip(bytes)
+                    .map(|(slot, bytes)| bind(slot, bytes, write)),
+            );
         }
         let heads = |rows: Option<(Rows, u64)>| rows.map_or(1, |(rows, _)| rows.heads as u32);
         let params = WalkParams {
@@ -606,7 +665,7 @@ struct Run {
 
 /// Copies `rows` rows of so many f32, at these distances; every row of the source goes to `repeat` rows.
 #[allow(clippy::too_many_arguments, reason = "one argument per quantity")]
-pub(super) fn copy(
+pub(crate) fn copy(
     builder: &mut Builder,
     caps: &Caps,
     from: Slot,
@@ -659,5 +718,5 @@ pub(super) fn copy(
 
 /// Fills so many f32 with zero.
 pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
-    rows::fill(builder, caps, to, words, 0);
+    rows::fill(builder, caps, to, 0..words, 0);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Results, doublings, length_series};
+use super::{Results, crossovers, doublings, length_series};
 use crate::{Gpu, cli::info::caps_json};
 
 /// A table, the cost against length and the cost on the host.
@@ -64,6 +64,14 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
             say!("time(2T) / time(T) of {name}: {}", ratios.join(", "));
         }
     }
+    for crossover in crossovers(&results.rows) {
+        let [short, long] = &crossover.series;
+        let place = match crossover.tokens {
+            Some(tokens) => format!("from {tokens:.0} tokens on"),
+            None => "nowhere within the lengths measured".into(),
+        };
+        say!("crossover: {long} is quicker than {short} {place}");
+    }
     if let Some(host) = &results.host {
         say!(
             "host: {:.0} us to plan, record and submit a warm {}; {}",
@@ -103,6 +111,10 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
         .iter()
         .map(|(bytes, rate)| json!({ "bytes": bytes, "gb_s": rate }))
         .collect();
+    let crossovers: Vec<Value> = crossovers(&results.rows)
+        .into_iter()
+        .map(|crossover| json!({ "series": crossover.series, "tokens": crossover.tokens }))
+        .collect();
     let host = results.host.as_ref().map(
         |host| json!({ "name": host.name, "us_per_warm_call": host.us, "steady": host.steady }),
     );
@@ -112,6 +124,7 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
             "copy_gb_s": results.roofs.copy_gb_s, "fma_gflop_s": results.roofs.fma_gflop_s, "popcount_gword_s": results.roofs.popcount_g_s, "copies": copies,
         },
         "cases": cases,
+        "crossovers": crossovers,
         "host": host,
         "version": env!("CARGO_PKG_VERSION"),
     })

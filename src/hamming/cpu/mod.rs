@@ -1,5 +1,6 @@
 //! References of the operators on codes, for clarity: scalar, exact in integers, f64 elsewhere.
 
+pub mod code_table;
 pub mod distance;
 pub mod ecoformer;
 pub mod gram;

@@ -105,7 +105,7 @@ pub fn row_offsets(search: &Search<'_>, radius: Radius, caps: &Caps) -> Result<P
     let mut builder = Builder::default();
     planner.whole_rows()?;
     match queries {
-        0 => fill(&mut builder, caps, Slot::Output(0), 1, 0),
+        0 => fill(&mut builder, caps, Slot::Output(0), 0..1, 0),
         _ => {
             let counts = builder.add_scratch(4 * queries);
             planner.count(&mut builder, radius, counts)?;
@@ -240,7 +240,7 @@ fn knn_by(
             &mut builder,
             caps,
             Slot::Output(output),
-            out_words,
+            0..out_words,
             u32::MAX,
         );
     }
@@ -282,10 +282,16 @@ fn radius_by(
     planner.whole_rows()?;
     let mut builder = Builder::default();
     for output in [1, 2] {
-        fill(&mut builder, caps, Slot::Output(output), capacity, u32::MAX);
+        fill(
+            &mut builder,
+            caps,
+            Slot::Output(output),
+            0..capacity,
+            u32::MAX,
+        );
     }
     if queries * search.shape.items as u64 == 0 {
-        fill(&mut builder, caps, Slot::Output(0), queries + 1, 0);
+        fill(&mut builder, caps, Slot::Output(0), 0..queries + 1, 0);
     } else {
         planner.radius(&mut builder, radius, order, capacity, owner)?;
     }
@@ -297,12 +303,12 @@ fn histogram_by(search: &Search<'_>, free: Across, caps: &Caps) -> Result<Plan> 
     let planner = Planner::new(search, 0, caps)?;
     let (queries, bins) = (search.shape.queries as u64, planner.bins());
     let mut builder = Builder::default();
-    fill(&mut builder, caps, Slot::Output(0), queries * bins, 0);
+    fill(&mut builder, caps, Slot::Output(0), 0..queries * bins, 0);
     let batches = planner.batches(4 * bins)?;
     let bounds = builder.add_scratch(4 * largest(&batches));
     for batch in batches {
         let len = batch.end - batch.start;
-        fill(&mut builder, caps, bounds, len, bins as u32);
+        fill(&mut builder, caps, bounds, 0..len, bins as u32);
         let cut = planner.walks.cut(free, 1, len, u64::MAX);
         let (table, offset) = local(&row(Slot::Output(0), bins), &batch, true);
         let take = Take::Count {
@@ -472,7 +478,7 @@ impl<'a> Planner<'a> {
             let queries = batch.end - batch.start;
             let table = Table { queries, ..whole };
             let out = [0, 1].map(|n| local(&row(Slot::Output(n), k), &batch, true));
-            fill(builder, self.caps, table.bounds, queries, bins as u32);
+            fill(builder, self.caps, table.bounds, 0..queries, bins as u32);
             let count = || (words(counts, queries, true), 0);
             let across = match (listed > 0, owner) {
                 (true, _) => free,
@@ -481,7 +487,7 @@ impl<'a> Planner<'a> {
             };
             for tiles_apart in self.samples(k, scheme) {
                 // The k-th smallest distance of a part bounds that of the whole.
-                fill(builder, self.caps, table.sums, bins * queries, 0);
+                fill(builder, self.caps, table.sums, 0..bins * queries, 0);
                 let cut = self.walks.cut(across, tiles_apart, queries, u64::MAX);
                 let take = Take::Count {
                     table: words(table.sums, bins * queries, true),
@@ -492,7 +498,7 @@ impl<'a> Planner<'a> {
                 self.on(builder).offsets(&table, count(), k as u32);
             }
             if let Some([counters, lists]) = lists {
-                fill(builder, self.caps, counters, queries, 0);
+                fill(builder, self.caps, counters, 0..queries, 0);
                 let cut = self.walks.cut(free, 1, queries, u64::MAX);
                 let take = Take::Append {
                     counters,
@@ -555,7 +561,7 @@ impl<'a> Planner<'a> {
                 self.on(builder).sums(&table);
             }
             _ => {
-                fill(builder, self.caps, table.sums, words_len, 0);
+                fill(builder, self.caps, table.sums, 0..words_len, 0);
                 let [query, _, bin] = Table {
                     segments: 1,
                     ..*table
@@ -607,7 +613,7 @@ impl<'a> Planner<'a> {
     fn within(&self, builder: &mut Builder, radius: Radius, batch: &Range<u64>, bounds: Slot) {
         let (queries, bits) = (batch.end - batch.start, self.search.shape.bits as u32);
         match radius {
-            Radius::All(r) => fill(builder, self.caps, bounds, queries, r.min(bits) + 1),
+            Radius::All(r) => fill(builder, self.caps, bounds, 0..queries, r.min(bits) + 1),
             Radius::PerQuery => {
                 let radii = Slot::Input(self.search.first_part(0) as u8);
                 let given = local(&row(radii, 1), batch, false);
@@ -624,7 +630,7 @@ impl<'a> Planner<'a> {
             builder,
             self.caps,
             counts,
-            self.search.shape.queries as u64,
+            0..self.search.shape.queries as u64,
             0,
         );
         let batches = self.batches(8)?;

@@ -41,7 +41,7 @@ pub fn sliding(
                 &mut planner.builder,
                 caps,
                 Slot::Output(0),
-                outputs as u64,
+                0..outputs as u64,
                 0,
             );
         } else {

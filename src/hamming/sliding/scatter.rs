@@ -45,7 +45,7 @@ pub(super) fn steps(planner: &mut Planner<'_>, pattern: &Pattern) -> Result<()> 
         &mut planner.builder,
         caps,
         Slot::Output(0),
-        positions,
+        0..positions,
         counted,
     );
     let own = Bind {

@@ -14,10 +14,11 @@ use crate::{
     linear::{
         Decay, FeatureMap, FeatureShape, Layout, Options, Shape,
         adjoint::{
-            self, Band, DecayGradientParams, InitialGradientParams, OwnTermsParams, StateCopyParams,
+            self, Band, DecayGradientParams, Flows, InitialGradientParams, OwnTermsParams,
+            StateCopyParams,
         },
         features::steps,
-        kernels::{Access, Rule, Start},
+        kernels::{Access, Rule, Second, Start},
         walk::{self, Rows, Walk},
         window::{Field, GRAIN},
     },
@@ -286,6 +287,10 @@ impl Adjoint<'_> {
             source_scale: 1.0,
             eps: 0.0,
             form: self.call.options.form,
+            second: Second::None,
+            seconds: [None; 3],
+            flows: None,
+            weighed: None,
         }
     }
 
@@ -486,126 +491,115 @@ impl Adjoint<'_> {
             let mut walk = self.walk(&t, kv_heads, false, [t.k, e], [t.k, t.u]);
             walk.rule = Rule::Missed;
             walk.aid = Some(beta);
-            self.run(
-                b,
-                walk,
-                initial.map(|from| From { ratio: 1, ..from }),
-                false,
-            )?;
             t.u = self.scratch(b, kv_heads, self.value);
-            adjoint::weigh(
-                b,
-                caps,
-                self.band(kv_heads),
-                (self.value / 4) as u32,
-                [e.slot, beta, t.u.slot],
-            );
+            let merged = walk.merges(caps);
+            walk.weighed = merged.then_some(t.u.slot);
+            let initial = initial.map(|from| From { ratio: 1, ..from });
+            self.run(b, walk, initial, false)?;
+            if !merged {
+                let vecs = (self.value / 4) as u32;
+                let slots = [e.slot, beta, t.u.slot];
+                adjoint::weigh(b, caps, self.band(kv_heads), vecs, slots);
+            }
             missed = Some((e, beta));
         }
 
-        // dq
         let flows = self.log_decay.is_some();
         let aligned = shape.dtype == Dtype::F32
             && key.is_multiple_of(4)
             && value.is_multiple_of(4)
             && options.feature_map == FeatureMap::Identity;
-        let dq = if aligned {
-            f32s(Slot::Output(0), heads)
-        } else {
-            self.scratch(b, heads, self.key)
+        // Walks can write gradients where they belong, and one can do the work of several.
+        let single = aligned && self.group == 1;
+        let merged = (flows || missed.is_some()) && self.merges(&t);
+        let direct = single && (missed.is_none() || merged);
+        let written = |b: &mut Builder, there: bool, n: u8, heads: usize, width: usize| {
+            if there {
+                f32s(Slot::Output(n), heads)
+            } else {
+                self.scratch(b, heads, width)
+            }
         };
-        let mut walk = self.walk(
-            &t,
-            kv_heads * self.call.spread(),
-            true,
-            [t.dn, dq],
-            [t.u, t.k],
-        );
+
+        let dv_heads = if missed.is_some() { kv_heads } else { heads };
+        let values = written(b, single && eps.is_none(), 2, dv_heads, self.value);
+        let (d_first, taken) = match missed {
+            None => (self.value_gradient(b, &t, values, grad_last)?, None),
+            Some(missed) if merged => {
+                let d = self.missed_gradient(b, &t, missed, values, grad_last)?;
+                (d, None)
+            }
+            Some(missed) => {
+                let dv = self.scratch(b, heads, self.value);
+                let d = self.value_gradient(b, &t, dv, grad_last)?;
+                let y = self.summed(b, &[dv], self.value)?;
+                (d, Some(self.missed_after(b, &t, missed, y, values)?))
+            }
+        };
+
+        // dq, and what the corrections' keys read of the same state
+        let dq = written(b, aligned, 0, heads, self.key);
+        let state_heads = kv_heads * self.call.spread();
+        let mut walk = self.walk(&t, state_heads, true, [t.dn, dq], [t.u, t.k]);
+        let slices = walk.slices(caps);
+        let flow_width = match options.decay {
+            Decay::Channel => self.key,
+            _ => slices as usize,
+        };
+        let flow = |b: &mut Builder, along: Rows| {
+            (merged && flows).then(|| [along.slot, self.scratch(b, heads, flow_width).slot])
+        };
+        let came = missed.map(|_| self.scratch(b, kv_heads, self.key));
         walk.scale = scale;
-        (walk.strict, walk.keeps) = (flows, flows);
+        (walk.strict, walk.keeps) = (flows && !merged, flows);
+        walk.flows = flow(b, t.q);
+        if let (true, Some(came)) = (merged, came) {
+            walk.second = Second::Reader;
+            walk.seconds = [Some(values.slot), Some(came.slot), None];
+        }
+        let came_flow = walk.flows;
         let s_states = self.run(b, walk, initial, true)?;
 
-        // dv, or with the delta rule the gradient of what was added before corrections
-        let direct = aligned && self.group == 1 && missed.is_none();
-        let dv = if direct && eps.is_none() {
-            f32s(Slot::Output(2), heads)
-        } else {
-            self.scratch(b, heads, self.value)
-        };
-        let mut walk = self.walk(&t, heads, false, [t.k, dv], [t.q, t.dn]);
-        walk.source_scale = scale;
-        walk.reverse = true;
-        let d_first = self.run(b, walk, grad_last, false)?;
-
-        // dk from the readouts
-        let dk = if direct {
-            f32s(Slot::Output(1), heads)
-        } else {
-            self.scratch(b, heads, self.key)
-        };
+        // dk from the readouts, and from the corrections' values, which leave by the same state
+        let dk = written(b, direct, 1, heads, self.key);
         let mut walk = self.walk(&t, heads, true, [t.u, dk], [t.dn, t.q]);
         walk.source_scale = scale;
         walk.reverse = true;
-        (walk.strict, walk.keeps) = (flows, flows);
-        let d_states = self.run(b, walk, grad_last, true)?;
-        let flow = self.scratch(b, if flows { heads } else { 0 }, self.key);
-        if flows {
-            let params = OwnTermsParams {
-                key_vecs: (self.key / 4) as u32,
-                value_vecs: (self.value / 4) as u32,
-                scale,
-                ..OwnTermsParams::default()
-            };
-            let slots = [t.q, t.k, t.dn, t.u, dq, dk, flow].map(|rows| rows.slot);
-            adjoint::own_terms(b, caps, self.band(heads), params, slots);
+        (walk.strict, walk.keeps) = (flows && !merged, flows);
+        walk.flows = flow(b, t.k);
+        if let (true, Some(came)) = (merged, came) {
+            walk.second = Second::Source;
+            walk.seconds = [values, t.k, came].map(|rows| Some(rows.slot));
         }
+        let left_flow = walk.flows;
+        let d_states = self.run(b, walk, grad_last, true)?;
+        let flow = match (came_flow, left_flow) {
+            (Some([_, came]), Some([_, left])) if options.decay == Decay::Channel => {
+                Flows::Channels([came, left])
+            }
+            (Some([_, came]), Some([_, left])) => Flows::Tokens([came, left], slices as u32),
+            _ => Flows::Whole(self.own_terms(b, &t, [dq, dk], flows)),
+        };
 
-        // The delta rule's corrections
+        // The corrections' keys by themselves
         let mut keys = vec![dk];
         let mut corrections = None;
-        let mut values = dv;
-        let mut taken = None;
-        if let Some((e, beta)) = missed {
-            let y = self.summed(b, &[dv], self.value)?;
-            let missed_gradient = self.scratch(b, kv_heads, self.value);
-            let mut walk = self.walk(&t, kv_heads, false, [t.k, missed_gradient], [t.k, y]);
-            (walk.rule, walk.aid, walk.reverse) = (Rule::Missed, Some(beta), true);
-            taken = Some(self.run(b, walk, None, false)?);
-            values = self.scratch(b, kv_heads, self.value);
-            let vecs = (self.value / 4) as u32;
-            adjoint::weigh(
-                b,
-                caps,
-                self.band(kv_heads),
-                vecs,
-                [missed_gradient.slot, beta, values.slot],
-            );
-            if let Some(grad) = self.beta {
-                adjoint::dot(
-                    b,
-                    caps,
-                    self.band(kv_heads),
-                    vecs,
-                    [e.slot, missed_gradient.slot, grad],
-                );
-            }
+        if let (Some(came), false) = (came, merged) {
             let left = self.scratch(b, kv_heads, self.key);
             let mut walk = self.walk(&t, kv_heads, true, [t.u, left], [values, t.k]);
             (walk.source_scale, walk.reverse, walk.strict, walk.keeps) = (-1.0, true, true, flows);
-            let more = self.run(b, walk, None, true)?;
-            let came = self.scratch(b, kv_heads, self.key);
+            corrections = Some(self.run(b, walk, None, true)?);
             let mut walk = self.walk(&t, kv_heads, true, [values, came], [t.u, t.k]);
             (walk.scale, walk.strict) = (-1.0, true);
             self.run(b, walk, initial.map(|from| From { ratio: 1, ..from }), true)?;
-            if flows {
-                let slots = [t.k, came, left, flow].map(|rows| rows.slot);
+            if let (true, Flows::Whole(flow)) = (flows, flow) {
+                let slots = [t.k.slot, came.slot, left.slot, flow];
                 adjoint::key_flow(b, caps, self.band(kv_heads), (self.key / 4) as u32, slots);
             }
             keys.extend([left, came]);
-            corrections = Some(more);
         }
         if let Some(grad) = self.log_decay {
-            self.decay_gradient(b, [flow.slot, s_states, d_states], corrections, grad)?;
+            self.decay_gradient(b, flow, [s_states, d_states], corrections, grad)?;
         }
         self.initial_gradients(b, d_first, taken);
         let weights = self.weights;
@@ -621,10 +615,96 @@ impl Adjoint<'_> {
             let sizes = [kv_heads, shape.key];
             self.finish(b, &keys, 1, sizes, options.feature_map, weights)?;
         }
-        if !(direct && eps.is_none()) {
+        if !(single && eps.is_none()) {
             self.unpad(b, values)?;
         }
         Ok(())
+    }
+
+    /// Whether a walk can do the work of several.
+    fn merges(&self, t: &Tensors) -> bool {
+        let heads = self.kv_heads() * self.call.spread();
+        let walk = self.walk(t, heads, true, [t.dn, t.q], [t.u, t.k]);
+        self.call.options.causal && walk.merges(self.call.caps)
+    }
+
+    /// dv, or with the delta rule the gradient of what was added before corrections; and the states' gradient at the start.
+    fn value_gradient(
+        &self,
+        b: &mut Builder,
+        t: &Tensors,
+        dv: Rows,
+        grad_last: Option<From>,
+    ) -> Result<Slot> {
+        let mut walk = self.walk(t, self.heads(), false, [t.k, dv], [t.q, t.dn]);
+        walk.source_scale = self.call.options.scale;
+        walk.reverse = true;
+        self.run(b, walk, grad_last, false)
+    }
+
+    /// The gradients of values and of beta in one walk back, whose state is that of the states' gradient.
+    fn missed_gradient(
+        &self,
+        b: &mut Builder,
+        t: &Tensors,
+        (e, beta): (Rows, Slot),
+        values: Rows,
+        grad_last: Option<From>,
+    ) -> Result<Slot> {
+        let missed = self.scratch(b, self.kv_heads(), self.value);
+        let mut walk = self.walk(t, self.kv_heads(), false, [t.k, missed], [t.k, t.dn]);
+        (walk.rule, walk.aid, walk.reverse) = (Rule::Missed, Some(beta), true);
+        walk.scale = self.call.options.scale;
+        walk.second = Second::Missed;
+        walk.seconds = [Some(t.q.slot), Some(t.dn.slot), None];
+        walk.weighed = Some(values.slot);
+        let d = self.run(b, walk, grad_last, false)?;
+        self.beta_gradient(b, e, missed);
+        Ok(d)
+    }
+
+    /// The gradients of values and of beta from those before corrections; what corrections take of the states' gradient.
+    fn missed_after(
+        &self,
+        b: &mut Builder,
+        t: &Tensors,
+        (e, beta): (Rows, Slot),
+        y: Rows,
+        values: Rows,
+    ) -> Result<Slot> {
+        let missed = self.scratch(b, self.kv_heads(), self.value);
+        let mut walk = self.walk(t, self.kv_heads(), false, [t.k, missed], [t.k, y]);
+        (walk.rule, walk.aid, walk.reverse) = (Rule::Missed, Some(beta), true);
+        let taken = self.run(b, walk, None, false)?;
+        let slots = [missed.slot, beta, values.slot];
+        let vecs = (self.value / 4) as u32;
+        adjoint::weigh(b, self.call.caps, self.band(self.kv_heads()), vecs, slots);
+        self.beta_gradient(b, e, missed);
+        Ok(taken)
+    }
+
+    fn beta_gradient(&self, b: &mut Builder, e: Rows, missed: Rows) {
+        if let Some(grad) = self.beta {
+            let slots = [e.slot, missed.slot, grad];
+            let vecs = (self.value / 4) as u32;
+            adjoint::dot(b, self.call.caps, self.band(self.kv_heads()), vecs, slots);
+        }
+    }
+
+    /// A token's own terms, and the flows of the others where they are wanted.
+    fn own_terms(&self, b: &mut Builder, t: &Tensors, [dq, dk]: [Rows; 2], flows: bool) -> Slot {
+        let flow = self.scratch(b, if flows { self.heads() } else { 0 }, self.key);
+        if flows {
+            let params = OwnTermsParams {
+                key_vecs: (self.key / 4) as u32,
+                value_vecs: (self.value / 4) as u32,
+                scale: self.call.options.scale,
+                ..OwnTermsParams::default()
+            };
+            let slots = [t.q, t.k, t.dn, t.u, dq, dk, flow].map(|rows| rows.slot);
+            adjoint::own_terms(b, self.call.caps, self.band(self.heads()), params, slots);
+        }
+        flow.slot
     }
 
     /// A tensor as padded f32 after the feature map: itself where it is that already.
@@ -742,7 +822,8 @@ impl Adjoint<'_> {
     fn decay_gradient(
         &self,
         b: &mut Builder,
-        [flow, s, d]: [Slot; 3],
+        flows: Flows,
+        [s, d]: [Slot; 2],
         more: Option<Slot>,
         grad: Slot,
     ) -> Result<()> {
@@ -794,7 +875,8 @@ impl Adjoint<'_> {
             decay,
             &table,
             self.band(self.heads()),
-            [flow, s, d, log_decay, to],
+            flows,
+            [s, d, log_decay, to],
             more,
         );
         if per_head {

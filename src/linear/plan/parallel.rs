@@ -11,7 +11,7 @@ use crate::{
     linear::{
         Decay, Layout, Options, Shape,
         adjoint::kernel,
-        kernels::{Fading, Rule, Start},
+        kernels::{Fading, Rule, Second, Start},
         walk::{Rows, Walk, copy, fill},
         window::{ALIGN, Field, STEP_MS},
     },
@@ -181,6 +181,10 @@ fn in_form(
         source_scale: 1.0,
         eps: 0.0,
         form: options.form,
+        second: Second::None,
+        seconds: [None; 3],
+        flows: None,
+        weighed: None,
     };
     let slices = walk.slices(caps);
     if z.is_some() {

@@ -13,6 +13,8 @@ use crate::{
     plan::Work,
 };
 
+mod merged;
+
 struct Random(u64);
 
 impl Random {
@@ -256,6 +258,10 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             source_scale: if random.of(&[true, false]) { 1.0 } else { -0.5 },
             eps: 1e-3,
             form: Form::Auto,
+            second: Second::None,
+            seconds: [None; 3],
+            flows: None,
+            weighed: None,
         };
         let low = if rule == Rule::Normalized { 0.1 } else { -1.0 };
         let size = if walk.delta() {

@@ -86,14 +86,14 @@ pub fn search(
     if let Some(capacity) = capacity {
         for n in 0..3 {
             let to = Slot::Output(n);
-            fill(&mut planner.builder, caps, to, capacity as u64, ABSENT);
+            fill(&mut planner.builder, caps, to, 0..capacity as u64, ABSENT);
         }
     }
     let lengths = || queries.iter().map(|query| query.pattern.symbols_len());
     let (shortest, longest) = (lengths().min(), lengths().max().unwrap_or(0) as u64);
     let positions = shortest.map_or(0, |m| shape.outputs(m)) as u64;
     if positions == 0 {
-        fill(&mut planner.builder, caps, total, 1, 0);
+        fill(&mut planner.builder, caps, total, 0..1, 0);
     } else {
         steps(&mut planner, queries, positions, longest, (capacity, total))?;
     }

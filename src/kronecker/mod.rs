@@ -1,0 +1,19 @@
+//! Kronecker products that are never formed.
+//!
+//! [`butterfly()`] multiplies by a product of 2 x 2 factors along an axis of 2^k, in place, with k 2^(k-1) exchanges of two items
+//! instead of 4^k products; [`hadamard()`] is the one whose factors are [[1, 1], [1, -1]] / √2. [`cpu`] is the reference of both.
+//!
+//! ```text
+//! K = F_(k-1) ⊗ … ⊗ F_0        y[l, i, r] = sum_j x[l, j, r] K[j, i]        K[j, i] = Π_n F_n[bit n of j, bit n of i]
+//! ```
+//!
+//! The axis's index has factor 0 on its lowest bit. Factors may differ from one outer index l to the next.
+
+pub mod butterfly;
+#[cfg(feature = "cli")]
+pub(crate) mod cases;
+pub mod cpu;
+mod hadamard;
+
+pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
+pub use hadamard::{hadamard, plan as hadamard_plan, record as record_hadamard};

@@ -1,0 +1,281 @@
+//! The butterfly and the Hadamard transform: the reference against dense products, the adapter against the reference.
+
+use subquad::{
+    Error,
+    case::{Numbers, Problem, judge, ops, run},
+    gpu::{Caps, Class},
+    kronecker::{self, Algebra, Factors, Shape, cpu},
+};
+
+use crate::device::gpu;
+
+/// The device as it is, and with the plans of a GPU.
+fn devices() -> [Caps; 2] {
+    let caps = gpu().caps().clone();
+    let other = Caps {
+        class: Class::Other,
+        ..caps.clone()
+    };
+    [caps, other]
+}
+
+fn problems(op: &str) -> Vec<(String, Box<dyn Problem>)> {
+    let op = ops().iter().find(|found| found.name == op).unwrap();
+    let cases = (op.builtin)().into_iter();
+    cases
+        .map(|case| (case.name.clone(), case.bind().unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_adapter_gives_what_the_reference_gives() {
+    for (name, problem) in ["hadamard", "butterfly"].into_iter().flat_map(problems) {
+        let reference = problem.reference().unwrap();
+        let outputs = problem.outputs();
+        for caps in devices() {
+            for plan in problem.plans(&caps, true).unwrap() {
+                for checked in [false, true] {
+                    let got = run(gpu(), problem.as_ref(), &plan, checked).unwrap();
+                    let again = run(gpu(), problem.as_ref(), &plan, checked).unwrap();
+                    assert_eq!(got, again, "{name}: two runs differ");
+                    let verdict = judge(&outputs[0], &got[0], &reference[0].values, None);
+                    assert!(verdict.holds(), "{name}, {:?}: {verdict:?}", caps.class);
+                }
+            }
+        }
+    }
+}
+
+/// One output of the dense product.
+fn dense(factors: &[f64], bits: usize, from: usize, to: usize) -> f64 {
+    (0..bits)
+        .map(|n| factors[4 * n + 2 * (from >> n & 1) + (to >> n & 1)])
+        .product()
+}
+
+#[test]
+fn the_reference_is_the_dense_product() {
+    let mut numbers = Numbers::of("dense");
+    for (bits, inner) in [(0, 3), (1, 1), (3, 2), (6, 3)] {
+        let shape = Shape {
+            outer: 2,
+            bits,
+            inner,
+        };
+        let factors: Vec<f64> = (0..shape.factors_len(Factors::PerOuter))
+            .map(|_| numbers.signed())
+            .collect();
+        let x: Vec<f64> = (0..shape.items()).map(|_| numbers.signed()).collect();
+        let y = cpu::butterfly(&shape, Factors::PerOuter, &factors, &x, cpu::real).unwrap();
+        for (at, y) in y.iter().enumerate() {
+            let (l, i, r) = (at / inner >> bits, at / inner % (1 << bits), at % inner);
+            let own = &factors[4 * bits * l..];
+            let expected: f64 = (0..1 << bits)
+                .map(|j| x[((l << bits) + j) * inner + r] * dense(own, bits, j, i))
+                .sum();
+            assert!(
+                (y - expected).abs() < 1e-12,
+                "{bits} bits at {at}: {y} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn hadamard_is_its_own_inverse_and_keeps_whole_numbers_exact() {
+    for (rows, width) in [(3, 2), (5, 64), (2, 1 << 13)] {
+        let x: Vec<f32> = (0..rows * width)
+            .map(|n| (n * 37 % 101) as f32 - 50.0)
+            .collect();
+        let signs: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+        let given = gpu().upload(&x).unwrap();
+        let mut y = gpu().zeros::<f32>(x.len()).unwrap();
+        let mut back = gpu().zeros::<f32>(x.len()).unwrap();
+        kronecker::hadamard(gpu(), rows, width, &given, &mut y).unwrap();
+        kronecker::hadamard(gpu(), rows, width, &y, &mut back).unwrap();
+        for (x, back) in x.iter().zip(back.download().unwrap()) {
+            assert!((x - back).abs() <= 1e-4, "{width}: {x} {back}");
+        }
+        // Even powers are scaled by a power of two: every sum is exact.
+        if width.trailing_zeros() % 2 == 0 {
+            let expected = cpu::hadamard(rows, width, &signs).unwrap();
+            for (y, expected) in y.download().unwrap().into_iter().zip(expected) {
+                assert_eq!(f64::from(y), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn least_distances_find_the_nearest_code() {
+    let (bits, keys) = (10, 37);
+    let mut numbers = Numbers::of("nearest");
+    let codes: Vec<usize> = (0..keys).map(|_| numbers.below(1 << bits)).collect();
+    // Every key lies at its own code; of equal codes the first counts.
+    let mut items = vec![u32::MAX; 2 << bits];
+    for (index, code) in codes.iter().enumerate().rev() {
+        items[2 * code..2 * code + 2].copy_from_slice(&[0, index as u32]);
+    }
+    let shape = Shape {
+        outer: 1,
+        bits,
+        inner: 1,
+    };
+    let factors = gpu().upload(&[0u32, 1, 1, 0].repeat(bits)).unwrap();
+    let mut x = gpu().upload(&items).unwrap();
+    kronecker::butterfly(
+        gpu(),
+        &shape,
+        Algebra::Nearest,
+        Factors::Shared,
+        &factors,
+        &mut x,
+    )
+    .unwrap();
+    for (code, found) in x.download().unwrap().chunks_exact(2).enumerate() {
+        let distances = codes.iter().map(|key| (key ^ code).count_ones());
+        let nearest = distances.zip(0u32..).min().unwrap();
+        assert_eq!((found[0], found[1]), nearest, "code {code}");
+    }
+}
+
+#[test]
+fn transposes_are_adjoint() {
+    let shape = Shape {
+        outer: 2,
+        bits: 9,
+        inner: 3,
+    };
+    let mut numbers = Numbers::of("adjoint");
+    let mut values =
+        |len: usize| -> Vec<f32> { (0..len).map(|_| numbers.signed() as f32).collect() };
+    let factors = values(shape.factors_len(Factors::PerOuter));
+    let transposed: Vec<f32> = factors
+        .chunks_exact(4)
+        .flat_map(|f| [f[0], f[2], f[1], f[3]])
+        .collect();
+    let (x, y) = (values(shape.items()), values(shape.items()));
+    let through = |factors: &[f32], x: &[f32]| {
+        let factors = gpu().upload(factors).unwrap();
+        let mut x = gpu().upload(x).unwrap();
+        kronecker::butterfly(
+            gpu(),
+            &shape,
+            Algebra::Real,
+            Factors::PerOuter,
+            &factors,
+            &mut x,
+        )
+        .unwrap();
+        x.download().unwrap()
+    };
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
+    };
+    let (left, right) = (
+        dot(&through(&factors, &x), &y),
+        dot(&x, &through(&transposed, &y)),
+    );
+    assert!(
+        (left - right).abs() <= 1e-5 * left.abs().max(1.0),
+        "{left} {right}"
+    );
+}
+
+#[test]
+fn bindings_and_dispatches_may_be_small() {
+    let shape = Shape {
+        outer: 7,
+        bits: 8,
+        inner: 3,
+    };
+    let mut numbers = Numbers::of("small");
+    let factors: Vec<f32> = (0..shape.factors_len(Factors::PerOuter))
+        .map(|_| numbers.signed() as f32)
+        .collect();
+    let items: Vec<f32> = (0..shape.items())
+        .map(|_| numbers.signed() as f32)
+        .collect();
+    for caps in devices() {
+        let slab = 4 * (3 << 8);
+        let small = Caps {
+            binding_bytes: 2 * slab + 256,
+            gflops: 1e-5,
+            ..caps.clone()
+        };
+        let mut found = Vec::new();
+        for caps in [&caps, &small] {
+            let plan =
+                kronecker::butterfly::plan(&shape, Algebra::Real, Factors::PerOuter, caps).unwrap();
+            let factors = gpu().upload(&factors).unwrap();
+            let mut x = gpu().upload(&items).unwrap();
+            let mut pass = gpu().pass("small");
+            pass.run(&plan, &[factors.view()], &mut [x.view_mut()])
+                .unwrap();
+            pass.submit().unwrap();
+            found.push((plan.steps.len(), x.download().unwrap()));
+        }
+        assert!(found[1].0 > 3 * found[0].0);
+        assert_eq!(found[0].1, found[1].1);
+    }
+    let small = Caps {
+        binding_bytes: 256,
+        ..Caps::webgpu_floor()
+    };
+    let refused = kronecker::butterfly::plan(&shape, Algebra::Real, Factors::Shared, &small);
+    assert!(matches!(refused, Err(Error::Limit { .. })));
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    let named = |result: subquad::Result<()>, name: &str| match result {
+        Err(Error::Argument { what, .. }) => assert_eq!(what, name),
+        other => panic!("{name}: {other:?}"),
+    };
+    let caps = Caps::webgpu_floor();
+    let plan = |rows, width| kronecker::hadamard_plan(rows, width, &caps).map(drop);
+    named(plan(1, 3), "width");
+    named(plan(1, 1), "width");
+    named(plan(1, 0), "width");
+    named(plan(1, 1 << 25), "width");
+    let x = gpu().zeros::<f32>(16).unwrap();
+    let mut y = gpu().zeros::<f32>(15).unwrap();
+    named(kronecker::hadamard(gpu(), 2, 8, &x, &mut y), "y");
+    let shape = Shape {
+        outer: 1,
+        bits: 25,
+        inner: 1,
+    };
+    named(
+        kronecker::butterfly::plan(&shape, Algebra::Real, Factors::Shared, &caps).map(drop),
+        "bits",
+    );
+    let shape = Shape {
+        outer: 1,
+        bits: 4,
+        inner: 1,
+    };
+    let factors = gpu().zeros::<f32>(16).unwrap();
+    let mut x = gpu().zeros::<f32>(15).unwrap();
+    let result = kronecker::butterfly(
+        gpu(),
+        &shape,
+        Algebra::Real,
+        Factors::Shared,
+        &factors,
+        &mut x,
+    );
+    named(result, "x");
+    let result = kronecker::butterfly(
+        gpu(),
+        &shape,
+        Algebra::Integer,
+        Factors::Shared,
+        &factors,
+        &mut x,
+    );
+    named(result, "x");
+}

@@ -1,0 +1,7 @@
+//! Kronecker products, by operator.
+
+#[path = "../common/device.rs"]
+#[allow(dead_code)]
+mod device;
+
+mod butterfly;
