@@ -8,8 +8,8 @@ use subquad::{
     cli::search::{Embeddings, Threshold, nearest, recall, rerank},
     hamming::{
         self,
-        cpu::search as cpu,
         search::{Allowed, Inputs, Neighbours, Shape, upload},
+        simd,
     },
 };
 
@@ -72,8 +72,8 @@ fn compare(
     let exact = nearest(database, queries, K, false);
     for threshold in [Threshold::Zero, Threshold::Mean, Threshold::Median] {
         let thresholds = threshold.of(database);
-        let codes = gpu.upload(&queries.pack(&thresholds))?;
-        let items = upload(gpu, shape.bits, &database.pack(&thresholds))?;
+        let codes = gpu.upload(&queries.pack(&thresholds)?)?;
+        let items = upload(gpu, shape.bits, &database.pack(&thresholds)?)?;
         let len = queries.rows * CANDIDATES;
         let (mut distance, mut index) = (gpu.zeros(len)?, gpu.zeros(len)?);
         let started = Instant::now();
@@ -89,7 +89,7 @@ fn compare(
             &Inputs::new(&codes, &items),
             out,
         )?;
-        let found = cpu::Neighbours {
+        let found = simd::Neighbours {
             distance: distance.download()?,
             index: index.download()?,
         };

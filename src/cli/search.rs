@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use super::bench::progress;
 use crate::{
-    Error, Gpu,
+    Error, Gpu, Tensor,
     case::{Array, Case, Failure},
     hamming::{
         self,
-        cpu::search as cpu,
         search::{Allowed, Inputs, Neighbours, Shape, upload},
+        simd,
     },
 };
 
@@ -40,7 +40,7 @@ pub struct SearchArgs {
     pub recall: bool,
     /// Whether query n is item n, and not to be found; without a file of queries the database is searched for itself.
     pub exclude_self: bool,
-    /// The device, or none for the CPU reference.
+    /// The device, or none for the processor's vector instructions.
     pub gpu: Option<Gpu>,
 }
 
@@ -74,8 +74,8 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
             items: database.rows,
             bits: database.dims,
         },
-        queries: queries.pack(&thresholds),
-        database: database.pack(&thresholds),
+        queries: queries.pack(&thresholds)?,
+        database: database.pack(&thresholds)?,
     };
     codes.warn(args.threshold);
     let candidates = args.rerank.unwrap_or(args.k);
@@ -84,7 +84,7 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
     let seconds = started.elapsed().as_secs_f64();
     let device = match &args.gpu {
         Some(gpu) => gpu.caps().name.clone(),
-        None => "the CPU reference".into(),
+        None => "the processor".into(),
     };
     say!(
         "{} queries, {} codes of {} bits on {device}",
@@ -163,6 +163,12 @@ fn check(args: &SearchArgs, database: &Embeddings, queries: &Embeddings) -> Resu
     Ok(())
 }
 
+/// Where codes are searched, with the database there.
+enum Place<'a> {
+    Gpu(&'a Gpu, Vec<Tensor<u32>>),
+    Cpu(simd::Database),
+}
+
 /// Codes to search.
 struct Codes {
     shape: Shape,
@@ -200,31 +206,30 @@ impl Codes {
         gpu: Option<&Gpu>,
         k: usize,
         exclude_self: bool,
-    ) -> Result<cpu::Neighbours, Failure> {
+    ) -> Result<simd::Neighbours, Failure> {
         // Batches shift queries against items: one more is found, and a query's own item is dropped.
         let wanted = k + usize::from(exclude_self);
-        let allowed = Allowed::default();
         let words = self.shape.words();
-        let parts = gpu
-            .map(|gpu| upload(gpu, self.shape.bits, &self.database))
-            .transpose()?;
+        let place = match gpu {
+            Some(gpu) => Place::Gpu(gpu, upload(gpu, self.shape.bits, &self.database)?),
+            None => Place::Cpu(simd::Database::new(
+                &self.database,
+                self.shape.bits,
+                simd::Options::default(),
+            )?),
+        };
         let bar = progress(self.shape.queries as u64);
         bar.set_message("searching");
-        let mut all = cpu::Neighbours::default();
+        let mut all = simd::Neighbours::default();
         for (n, queries) in self.queries.chunks(BATCH * words).enumerate() {
             let shape = Shape {
                 queries: queries.len() / words,
                 ..self.shape
             };
-            let found = match (gpu, &parts) {
-                (Some(gpu), Some(parts)) => on_gpu(gpu, &shape, wanted, &allowed, queries, parts)?,
-                _ => {
-                    let inputs = cpu::Inputs {
-                        queries,
-                        database: &self.database,
-                        ..cpu::Inputs::default()
-                    };
-                    cpu::knn(&shape, wanted, &allowed, &inputs)?
+            let found = match &place {
+                Place::Gpu(gpu, parts) => on_gpu(gpu, &shape, wanted, queries, parts)?,
+                Place::Cpu(database) => {
+                    database.knn(queries, wanted, &hamming::Allowed::default())?
                 }
             };
             let rows = found
@@ -250,10 +255,9 @@ fn on_gpu(
     gpu: &Gpu,
     shape: &Shape,
     k: usize,
-    allowed: &Allowed,
     queries: &[u32],
-    parts: &[crate::Tensor<u32>],
-) -> Result<cpu::Neighbours, Error> {
+    parts: &[Tensor<u32>],
+) -> Result<simd::Neighbours, Error> {
     let queries = gpu.upload(queries)?;
     let len = shape.queries * k;
     let (mut distance, mut index) = (gpu.zeros(len)?, gpu.zeros(len)?);
@@ -261,8 +265,15 @@ fn on_gpu(
         distance: &mut distance,
         index: &mut index,
     };
-    hamming::knn(gpu, shape, k, allowed, &Inputs::new(&queries, parts), out)?;
-    Ok(cpu::Neighbours {
+    hamming::knn(
+        gpu,
+        shape,
+        k,
+        &Allowed::default(),
+        &Inputs::new(&queries, parts),
+        out,
+    )?;
+    Ok(simd::Neighbours {
         distance: distance.download()?,
         index: index.download()?,
     })

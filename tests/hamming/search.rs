@@ -1,7 +1,8 @@
 //! Nearest neighbours, rows within a radius and histograms: every plan, cut in every way, against sorting.
 
+use crate::device::gpu;
 use subquad::{
-    Error, Gpu, Select, Tensor,
+    Error, Tensor,
     gpu::{Caps, Class, View},
     hamming::{
         self, ABSENT,
@@ -13,14 +14,6 @@ use subquad::{
     },
     plan::Plan,
 };
-
-/// One device to a test thread, never dropped.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(Gpu::open(&Select::from_env()).expect("these tests need an adapter")));
-    }
-    GPU.with(|gpu| *gpu)
-}
 
 struct Random(u64);
 

@@ -7,10 +7,14 @@ use rayon::prelude::*;
 use serde_json::Map;
 
 use crate::{
+    Error,
     case::{Array, Case, Failure},
     cli::npy,
     gpu::Dtype,
-    hamming::{ABSENT, bits::words, cpu::search::Neighbours},
+    hamming::{
+        ABSENT, Compare,
+        simd::{self, Neighbours},
+    },
 };
 
 /// Rows of floats.
@@ -143,15 +147,18 @@ impl Embeddings {
     }
 
     /// Bits by dimension, 1 where a value exceeds its threshold; ⌈dims/32⌉ words to a row.
-    pub fn pack(&self, thresholds: &[f32]) -> Vec<u32> {
-        let mut codes = Vec::with_capacity(self.rows * words(self.dims));
-        for row in self.values.chunks_exact(self.dims.max(1)) {
-            for (values, thresholds) in row.chunks(32).zip(thresholds.chunks(32)) {
-                let bits = values.iter().zip(thresholds).enumerate();
-                codes.push(bits.fold(0, |word, (i, (x, t))| word | u32::from(x > t) << i));
-            }
-        }
-        codes
+    ///
+    /// # Errors
+    /// `Argument` when the dimensions are no legal number of bits or not those of the thresholds.
+    pub fn pack(&self, thresholds: &[f32]) -> Result<Vec<u32>, Error> {
+        let threshold = simd::Threshold::Each(thresholds);
+        simd::pack_bits(
+            &self.values,
+            self.dims,
+            threshold,
+            Compare::Greater,
+            &simd::Options::default(),
+        )
     }
 
     fn row(&self, n: usize) -> &[f32] {
@@ -305,10 +312,10 @@ mod tests {
         assert_eq!(Threshold::Zero.of(&x), [0.0, 0.0]);
         assert_eq!(Threshold::Mean.of(&x), [4.0 / 3.0, 3.0]);
         assert_eq!(Threshold::Median.of(&x), [1.0, 5.0]);
-        assert_eq!(x.pack(&[0.0, 0.0]), [0b01, 0b10, 0b11]);
-        assert_eq!(x.pack(&[1.0, 5.0]), [0b00, 0b00, 0b11]);
+        assert_eq!(x.pack(&[0.0, 0.0]).unwrap(), [0b01, 0b10, 0b11]);
+        assert_eq!(x.pack(&[1.0, 5.0]).unwrap(), [0b00, 0b00, 0b11]);
         let wide = rows(2, &[vec![1.0; 33], vec![-1.0; 33]].concat());
-        assert_eq!(wide.pack(&[0.0; 33]), [u32::MAX, 1, 0, 0]);
+        assert_eq!(wide.pack(&[0.0; 33]).unwrap(), [u32::MAX, 1, 0, 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::case::{Array, Output, Reference};
 use crate::gpu::Dtype;
 
 /// An output of whole numbers, which must be exact.
-fn exact(name: &'static str, shape: &[usize]) -> Output {
+pub(super) fn exact(name: &'static str, shape: &[usize]) -> Output {
     Output {
         name,
         dtype: Dtype::U32,
@@ -21,7 +21,7 @@ fn exact(name: &'static str, shape: &[usize]) -> Output {
 }
 
 /// Expected whole numbers.
-fn expect(values: Vec<u32>) -> Reference {
+pub(super) fn expect(values: Vec<u32>) -> Reference {
     Reference {
         values: values.into_iter().map(f64::from).collect(),
         magnitude: Vec::new(),
@@ -29,6 +29,6 @@ fn expect(values: Vec<u32>) -> Reference {
 }
 
 /// The words of an array.
-fn words_of(array: &Array) -> Vec<u32> {
+pub(super) fn words_of(array: &Array) -> Vec<u32> {
     array.values().into_iter().map(|word| word as u32).collect()
 }

@@ -11,6 +11,7 @@ use crate::{
         ABSENT,
         bits::last_mask,
         search::{Allowed, Filter, Order, Radius, Shape},
+        simd::Neighbours,
     },
 };
 
@@ -29,15 +30,6 @@ pub struct Inputs<'a> {
     pub ranges: &'a [u32],
     /// Distances, `[queries]`.
     pub radii: &'a [u32],
-}
-
-/// Items of every query, nearest first, k to a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Neighbours {
-    /// Distances, `[queries, k]`.
-    pub distance: Vec<u32>,
-    /// Indices, as the distances.
-    pub index: Vec<u32>,
 }
 
 /// Items of every query in rows of their own lengths.

@@ -11,6 +11,7 @@
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod plan;
+mod planner;
 mod tables;
 mod walk;
 

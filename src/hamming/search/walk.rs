@@ -190,13 +190,17 @@ impl<'a> Walks<'a> {
         })
     }
 
-    fn units(&self) -> u64 {
-        let words = self.search.shape.words() as u64;
-        if words.is_multiple_of(4) {
-            words / 4
-        } else {
-            words
+    /// Words that kernels take at once.
+    fn per_unit(&self) -> u64 {
+        match self.search.shape.words() % 4 {
+            0 => 4,
+            2 => 2,
+            _ => 1,
         }
+    }
+
+    fn units(&self) -> u64 {
+        self.search.shape.words() as u64 / self.per_unit()
     }
 
     /// Items of which a segment is made whole.
@@ -309,7 +313,7 @@ impl<'a> Walks<'a> {
         let shape = &search.shape;
         let words_len = shape.words();
         let queries = batch.end - batch.start;
-        let per_unit = if words_len.is_multiple_of(4) { 4 } else { 1 };
+        let per_unit = self.per_unit() as u32;
         let row = |slot, stride| Rows {
             slot,
             dtype: Dtype::U32,
@@ -402,9 +406,10 @@ impl<'a> Walks<'a> {
             ranges,
             exclude_self,
         } = self.search.allowed;
-        let unit = match self.search.shape.words().is_multiple_of(4) {
-            true => part!("hamming/unit_4.wgsl"),
-            false => part!("hamming/unit_1.wgsl"),
+        let unit = match self.per_unit() {
+            4 => part!("hamming/unit_4.wgsl"),
+            2 => part!("hamming/unit_2.wgsl"),
+            _ => part!("hamming/unit_1.wgsl"),
         };
         let filter = match filter {
             Filter::None => part!("hamming/filter_none.wgsl"),

@@ -17,7 +17,7 @@ const OP: &str = "hamming_knn";
 const SAMPLE_RUN: usize = 4;
 
 /// The k nearest items of every query, ordered by (distance, index). Both are [`ABSENT`] where fewer items are allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Neighbours {
     /// `[N, k]`.
     pub distance: Vec<u32>,
