@@ -33,6 +33,7 @@ pub fn ops() -> &'static [Op] {
         crate::linear::cases::OP,
         crate::soft::cases::OP,
         crate::distill::cases::OP,
+        crate::hamming::attention::cases::OP,
     ]
 }
 

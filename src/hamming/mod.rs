@@ -7,6 +7,7 @@
 //! Distances and indices are u32; [`ABSENT`] in both stands where there is no item. Every ordered result is ordered by (distance,
 //! index), ascending, so that ties go to the lower index on every device.
 
+pub mod attention;
 pub mod bits;
 
 pub use bits::{ABSENT, MAX_BITS};

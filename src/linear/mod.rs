@@ -39,7 +39,7 @@ mod rows;
 mod shape;
 mod slopes;
 pub mod tiles;
-mod walk;
+pub(crate) mod walk;
 mod window;
 
 pub use backward::{Given, Gradients, backward, record_backward};

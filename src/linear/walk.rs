@@ -657,7 +657,7 @@ pub(super) fn copy(
 }
 
 /// Fills so many f32 with zero.
-pub(super) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
+pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: u64) {
     let word_ms = 16.0 / (caps.gflops * 1e6);
     let most = (caps.binding_bytes / 4)
         .min((STEP_MS / word_ms) as u64)
