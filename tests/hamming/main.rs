@@ -1,1 +1,3 @@
 //! Operators on binary codes, by operator.
+
+mod attention;
