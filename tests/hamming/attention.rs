@@ -3,12 +3,13 @@
 mod gradients;
 mod refusals;
 
+use half::{bf16, f16};
 use subquad::{
     Gpu,
-    case::Numbers,
+    case::{Numbers, Problem, judge, ops, run},
     gpu::{Caps, Dtype, ViewMut},
     hamming::attention::{
-        Beta, Denominator, KEPT, Options, Sequences, Shape, cpu,
+        Beta, Denominator, Inputs, KEPT, Options, Outputs, Sequences, Shape, cpu, forward,
         plan::{self, Wanted},
     },
     plan::Plan,
@@ -16,7 +17,7 @@ use subquad::{
 
 #[path = "../common/device.rs"]
 mod device;
-use device::gpu;
+use device::{Number, download, gpu, round, upload};
 
 /// A call's tensors on the host. Pads of codes are garbage.
 #[derive(Clone)]
@@ -54,7 +55,9 @@ impl Call {
             words
         };
         let (q, k) = (codes(shape.rows()), codes(shape.key_rows()));
-        let v = (0..shape.value_len()).map(|_| numbers.signed() as f32).collect();
+        let v = (0..shape.value_len())
+            .map(|_| numbers.signed() as f32)
+            .collect();
         Call {
             shape,
             options,
@@ -170,8 +173,91 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 #[test]
+fn built_in_cases_and_their_gradients_hold() {
+    let op = ops()
+        .iter()
+        .find(|op| op.name == "hamming_attention")
+        .unwrap();
+    for case in (op.builtin)() {
+        let problem = case.bind().unwrap();
+        let adjoint = problem.adjoint();
+        for problem in [Some(problem.as_ref()), adjoint.as_deref()]
+            .into_iter()
+            .flatten()
+        {
+            hold(&case.name, problem);
+        }
+    }
+}
+
+fn hold(name: &str, problem: &dyn Problem) {
+    let references = problem.reference().unwrap();
+    for plan in problem.plans(gpu().caps(), false).unwrap() {
+        let arrays = run(gpu(), problem, &plan, true).unwrap();
+        for ((output, array), reference) in problem.outputs().iter().zip(&arrays).zip(&references) {
+            let verdict = judge(output, array, &reference.values, Some(&reference.magnitude));
+            assert!(
+                verdict.holds(),
+                "{name} {} {}: {verdict:?}",
+                plan.label,
+                output.name
+            );
+        }
+    }
+}
+
+fn stored_as<T: Number>(bound: f64) {
+    let shape = Shape {
+        dtype: T::DTYPE,
+        ..square([1, 2, 61], 64, 7)
+    };
+    let mut call = Call::new(shape, causal(0.1));
+    let v = round::<T>(&call.wide_v());
+    call.v = v.iter().map(|x| *x as f32).collect();
+    let (q, k) = (
+        gpu().upload(&call.q).unwrap(),
+        gpu().upload(&call.k).unwrap(),
+    );
+    let v = upload::<T>(&v);
+    let mut o = upload::<T>(&vec![f64::NAN; shape.output_len()]);
+    let inputs = Inputs {
+        q: &q,
+        k: &k,
+        v: &v,
+        lengths: None,
+    };
+    let outputs = Outputs {
+        o: &mut o,
+        lse: None,
+        kept: None,
+    };
+    forward(gpu(), &shape, &call.options, &inputs, outputs).unwrap();
+    let expected = call.reference();
+    for ((got, value), magnitude) in download(&o)
+        .iter()
+        .zip(&expected.o)
+        .zip(&expected.magnitude)
+    {
+        let allowed = bound * value.abs() + 1e-5 * magnitude + 1e-7;
+        assert!((got - value).abs() <= allowed, "{got} {value}");
+    }
+}
+
+#[test]
+fn storage_types_are_rounded_once() {
+    stored_as::<f32>(0.0);
+    stored_as::<f16>(2f64.powi(-11));
+    stored_as::<bf16>(2f64.powi(-8));
+}
+
+#[test]
 fn one_value_stays_one() {
-    for (tokens, width, beta) in [(1, 1, 3.0), (300, 40, 0.2), (1000, 64, 0.013), (200, 64, 5.0)] {
+    for (tokens, width, beta) in [
+        (1, 1, 3.0),
+        (300, 40, 0.2),
+        (1000, 64, 0.013),
+        (200, 64, 5.0),
+    ] {
         for options in [Options::dense(beta), causal(beta)] {
             let mut call = Call::new(square([1, 2, tokens], width, 1), options);
             call.v.fill(1.0);
@@ -223,7 +309,12 @@ fn selections_of_everything_are_dense() {
     };
     for beta in [0.1, -0.1, 3.0] {
         let dense = Call::new(shape, integer(beta)).out();
-        for (top_n, radius) in [(Some(100), None), (Some(5000), None), (None, Some(64)), (Some(100), Some(70))] {
+        for (top_n, radius) in [
+            (Some(100), None),
+            (Some(5000), None),
+            (None, Some(64)),
+            (Some(100), Some(70)),
+        ] {
             let options = Options {
                 top_n,
                 radius,
@@ -248,7 +339,9 @@ fn selections_of_everything_are_dense() {
 #[test]
 fn ties_go_to_the_lower_index_across_segments() {
     // Few distances, so that thousands of keys tie; with equal codes all do.
-    for (tokens, width, top_n, equal) in [(40, 4, 1000, false), (40, 4, 5, false), (33, 64, 700, true)] {
+    for (tokens, width, top_n, equal) in
+        [(40, 4, 1000, false), (40, 4, 5, false), (33, 64, 700, true)]
+    {
         let shape = Shape {
             keys: 2500,
             capacity: 2600,
@@ -271,14 +364,22 @@ fn ties_go_to_the_lower_index_across_segments() {
             // The cut-off itself: keys up to (distance, index) are as many as asked for.
             let out = call.out();
             for i in 0..tokens {
-                let [_, cut, last, _] = out.kept[4 * i..][..4] else { panic!() };
+                let [_, cut, last, _] = out.kept[4 * i..][..4] else {
+                    panic!()
+                };
                 let sees = if causal { 2500 - tokens + i + 1 } else { 2500 };
                 let mask = if width == 4 { 15 } else { u32::MAX };
                 let words = shape.words();
                 let d = |j: usize| -> u32 {
-                    (0..words).map(|w| ((call.q[i * words + w] ^ call.k[j * words + w]) & mask).count_ones()).sum()
+                    (0..words)
+                        .map(|w| {
+                            ((call.q[i * words + w] ^ call.k[j * words + w]) & mask).count_ones()
+                        })
+                        .sum()
                 };
-                let counted = (0..sees).filter(|j| (d(*j), *j as u32) <= (cut, last)).count();
+                let counted = (0..sees)
+                    .filter(|j| (d(*j), *j as u32) <= (cut, last))
+                    .count();
                 assert_eq!(counted, top_n);
             }
         }
@@ -363,8 +464,12 @@ fn grouped_heads_are_each_by_itself() {
                 (batch * 2 + h / group) * shape.capacity * width + row % (shape.capacity * width)
             }
         };
-        all.k = (0..all.shape.key_len()).map(|n| call.k[repeat(2)(n)]).collect();
-        all.v = (0..all.shape.value_len()).map(|n| call.v[repeat(9)(n)]).collect();
+        all.k = (0..all.shape.key_len())
+            .map(|n| call.k[repeat(2)(n)])
+            .collect();
+        all.v = (0..all.shape.value_len())
+            .map(|n| call.v[repeat(9)(n)])
+            .collect();
         let (a, b) = (call.out(), all.out());
         for (a, b) in a.o.iter().zip(&b.o) {
             assert!((a - b).abs() <= 1e-6);
@@ -414,7 +519,9 @@ fn packed_sequences_are_each_by_itself() {
             };
             let rows = |rows: &std::ops::Range<usize>, tokens: usize, width: usize| -> Vec<usize> {
                 (0..2)
-                    .flat_map(|h| (h * tokens + rows.start) * width..(h * tokens + rows.end) * width)
+                    .flat_map(|h| {
+                        (h * tokens + rows.start) * width..(h * tokens + rows.end) * width
+                    })
                     .collect()
             };
             one.q = rows(&q, 120, 2).iter().map(|n| call.q[*n]).collect();
@@ -502,7 +609,11 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
         step.shape.queries = 1;
         step.shape.capacity = 180;
         // Room to spare holds anything.
-        step.q = whole.q.chunks_exact(150 * 3).flat_map(|head| head[149 * 3..].to_vec()).collect();
+        step.q = whole
+            .q
+            .chunks_exact(150 * 3)
+            .flat_map(|head| head[149 * 3..].to_vec())
+            .collect();
         let grow = |x: &[f32], width: usize| -> Vec<f32> {
             x.chunks_exact(150 * width)
                 .flat_map(|head| [head, &vec![f32::NAN; 30 * width]].concat())
@@ -514,7 +625,11 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
             .chunks_exact(150 * 3)
             .flat_map(|head| [head, &[0xabcd_ef01; 90]].concat())
             .collect();
-        let last: Vec<f32> = out.o.chunks_exact(150 * 16).flat_map(|head| head[149 * 16..].to_vec()).collect();
+        let last: Vec<f32> = out
+            .o
+            .chunks_exact(150 * 16)
+            .flat_map(|head| head[149 * 16..].to_vec())
+            .collect();
         // By the host's length, by the device's, and with the keys in parts.
         for (lengths, splits) in [(None, None), (Some(vec![150, 150]), None), (None, Some(5))] {
             let mut step = step.clone();
@@ -533,7 +648,14 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
 
 #[test]
 fn runs_are_bit_equal() {
-    for options in [causal(0.1), causal(3.0), Options { top_n: Some(9), ..causal(0.1) }] {
+    for options in [
+        causal(0.1),
+        causal(3.0),
+        Options {
+            top_n: Some(9),
+            ..causal(0.1)
+        },
+    ] {
         let call = Call::new(square([1, 3, 120], 64, 20), options);
         let first = call.out();
         for _ in 0..3 {
@@ -547,8 +669,15 @@ fn work_cut_in_heads_rows_keys_and_groups_gives_the_same() {
     for options in [
         causal(0.1),
         Options::dense(2.0),
-        Options { top_n: Some(31), ..Options::dense(0.1) },
-        Options { window: Some(33), sinks: 5, ..causal(-0.3) },
+        Options {
+            top_n: Some(31),
+            ..Options::dense(0.1)
+        },
+        Options {
+            window: Some(33),
+            sinks: 5,
+            ..causal(-0.3)
+        },
     ] {
         let shape = Shape {
             kv_heads: 2,
@@ -579,7 +708,13 @@ fn wide_codes_and_long_rows_hold() {
         capacity: 60,
         ..square([1, 1, 3], 65_536, 2)
     };
-    for options in [Options::dense(1e-4), Options { top_n: Some(7), ..Options::dense(0.01) }] {
+    for options in [
+        Options::dense(1e-4),
+        Options {
+            top_n: Some(7),
+            ..Options::dense(0.01)
+        },
+    ] {
         let call = Call::new(wide, options);
         call.judge(&call.plan(gpu().caps()));
     }
@@ -588,7 +723,13 @@ fn wide_codes_and_long_rows_hold() {
         capacity: 40_000,
         ..square([1, 1, 5], 32, 2)
     };
-    for options in [Options::dense(0.3), Options { top_n: Some(999), ..Options::dense(0.3) }] {
+    for options in [
+        Options::dense(0.3),
+        Options {
+            top_n: Some(999),
+            ..Options::dense(0.3)
+        },
+    ] {
         let call = Call::new(long, options);
         call.judge(&call.plan(gpu().caps()));
     }
@@ -597,7 +738,14 @@ fn wide_codes_and_long_rows_hold() {
 #[test]
 fn plans_fit_every_preset() {
     for caps in Caps::presets() {
-        for options in [causal(0.125), causal(9.0), Options { top_n: Some(128), ..causal(0.1) }] {
+        for options in [
+            causal(0.125),
+            causal(9.0),
+            Options {
+                top_n: Some(128),
+                ..causal(0.1)
+            },
+        ] {
             for dtype in [Dtype::F32, Dtype::F16] {
                 let shape = Shape::square([1, 16, 8192], 128, 64, dtype);
                 let plan = plan::forward(&shape, &options, Wanted::default(), &caps).unwrap();

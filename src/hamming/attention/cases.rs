@@ -96,7 +96,8 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     let outputs = [batch, heads, queries, value];
     let grad_o = case.grad_outputs.get("o");
     if let Some(grad) = grad_o.filter(|grad| grad.shape != outputs || inputs.len() > 3) {
-        let message = format!("tensor grad_out.o must be {outputs:?}, without lengths, got {grad:?}");
+        let message =
+            format!("tensor grad_out.o must be {outputs:?}, without lengths, got {grad:?}");
         return Err(case.wrong(message));
     }
     Ok(Box::new(Attention {
@@ -115,7 +116,12 @@ fn unit(terms: usize) -> f64 {
 
 /// The words of an array of u32.
 fn codes(array: &Array) -> Vec<u32> {
-    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte));
+    let word = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |n, byte| n << 8 | u32::from(*byte))
+    };
     array.bytes.chunks_exact(4).map(word).collect()
 }
 
@@ -265,7 +271,11 @@ impl Problem for Adjoint<'_> {
         let rows = |heads, rows, width| vec![shape.batch, heads, rows, width];
         vec![
             output("q", rows(shape.heads, shape.queries, shape.bits), rounding),
-            output("k", rows(shape.kv_heads, shape.capacity, shape.bits), rounding),
+            output(
+                "k",
+                rows(shape.kv_heads, shape.capacity, shape.bits),
+                rounding,
+            ),
             output("v", rows(shape.kv_heads, shape.capacity, shape.value), 0.0),
         ]
     }
@@ -430,51 +440,189 @@ impl Made {
 
 fn builtin() -> Vec<Case> {
     let made = |name: &str, sizes, bits, value, params| {
-        Made::new(&format!("hamming_attention_{name}"), sizes, bits, value, params)
+        Made::new(
+            &format!("hamming_attention_{name}"),
+            sizes,
+            bits,
+            value,
+            params,
+        )
     };
     let all = [
-        made("dense", [2, 2, 70], 64, 32, json!({ "beta": 0.125, "lse": true })).backward(),
-        made("causal", [1, 2, 65], 40, 24, json!({ "beta": 0.2, "causal": true })).backward(),
-        made("shifted", [1, 2, 50], 100, 9, json!({ "beta": 2.5, "lse": true })).backward(),
-        made("integer", [1, 2, 66], 33, 20, json!({ "beta": 0.3, "denominator": "integer", "causal": true, "lse": true })),
-        made("top_n", [1, 2, 100], 128, 16, json!({ "beta": 0.1, "top_n": 8, "lse": true })).backward(),
-        made("top_n_ties", [1, 1, 90], 6, 5, json!({ "beta": 0.4, "top_n": 7, "causal": true })).backward(),
-        made("all_ties", [1, 1, 70], 5, 8, json!({ "beta": 9.0, "top_n": 4, "include_ties": true })),
-        made("radius", [1, 2, 80], 64, 12, json!({ "beta": -0.2, "radius": 24, "window": 30 })).backward(),
-        made("window", [1, 2, 150], 96, 16, json!({ "beta": 0.1, "causal": true, "window": 20, "sinks": 3 })).backward(),
-        made("about", [1, 1, 99], 17, 33, json!({ "beta": 0.5, "window": 7 })),
+        made(
+            "dense",
+            [2, 2, 70],
+            64,
+            32,
+            json!({ "beta": 0.125, "lse": true }),
+        )
+        .backward(),
+        made(
+            "causal",
+            [1, 2, 65],
+            40,
+            24,
+            json!({ "beta": 0.2, "causal": true }),
+        )
+        .backward(),
+        made(
+            "shifted",
+            [1, 2, 50],
+            100,
+            9,
+            json!({ "beta": 2.5, "lse": true }),
+        )
+        .backward(),
+        made(
+            "integer",
+            [1, 2, 66],
+            33,
+            20,
+            json!({ "beta": 0.3, "denominator": "integer", "causal": true, "lse": true }),
+        ),
+        made(
+            "top_n",
+            [1, 2, 100],
+            128,
+            16,
+            json!({ "beta": 0.1, "top_n": 8, "lse": true }),
+        )
+        .backward(),
+        made(
+            "top_n_ties",
+            [1, 1, 90],
+            6,
+            5,
+            json!({ "beta": 0.4, "top_n": 7, "causal": true }),
+        )
+        .backward(),
+        made(
+            "all_ties",
+            [1, 1, 70],
+            5,
+            8,
+            json!({ "beta": 9.0, "top_n": 4, "include_ties": true }),
+        ),
+        made(
+            "radius",
+            [1, 2, 80],
+            64,
+            12,
+            json!({ "beta": -0.2, "radius": 24, "window": 30 }),
+        )
+        .backward(),
+        made(
+            "window",
+            [1, 2, 150],
+            96,
+            16,
+            json!({ "beta": 0.1, "causal": true, "window": 20, "sinks": 3 }),
+        )
+        .backward(),
+        made(
+            "about",
+            [1, 1, 99],
+            17,
+            33,
+            json!({ "beta": 0.5, "window": 7 }),
+        ),
         made("heads", [2, 6, 40], 64, 64, json!({ "causal": true }))
             .kv_heads(2)
             .betas(&[0.1, -0.2, 0.0, 0.05, 0.3, -0.1])
             .backward(),
-        made("heads_shifted", [1, 4, 33], 70, 7, json!({ "causal": true, "lse": true }))
-            .kv_heads(2)
-            .betas(&[1.5, -1.5, 0.0, -3.0]),
-        made("packed", [1, 2, 100], 64, 16, json!({ "beta": 0.1, "causal": true }))
-            .keys(90, 95)
-            .packed(&[0, 30, 30, 100], &[0, 40, 41, 90])
-            .backward(),
-        made("packed_top_n", [1, 2, 100], 64, 16, json!({ "beta": 0.9, "top_n": 5 }))
-            .packed(&[0, 1, 64, 100], &[0, 1, 64, 100]),
-        made("f16", [1, 2, 80], 128, 64, json!({ "beta": 0.1, "causal": true })).dtype(Dtype::F16).backward(),
+        made(
+            "heads_shifted",
+            [1, 4, 33],
+            70,
+            7,
+            json!({ "causal": true, "lse": true }),
+        )
+        .kv_heads(2)
+        .betas(&[1.5, -1.5, 0.0, -3.0]),
+        made(
+            "packed",
+            [1, 2, 100],
+            64,
+            16,
+            json!({ "beta": 0.1, "causal": true }),
+        )
+        .keys(90, 95)
+        .packed(&[0, 30, 30, 100], &[0, 40, 41, 90])
+        .backward(),
+        made(
+            "packed_top_n",
+            [1, 2, 100],
+            64,
+            16,
+            json!({ "beta": 0.9, "top_n": 5 }),
+        )
+        .packed(&[0, 1, 64, 100], &[0, 1, 64, 100]),
+        made(
+            "f16",
+            [1, 2, 80],
+            128,
+            64,
+            json!({ "beta": 0.1, "causal": true }),
+        )
+        .dtype(Dtype::F16)
+        .backward(),
         made("odd_f16", [1, 1, 41], 31, 7, json!({ "beta": 0.2 })).dtype(Dtype::F16),
-        made("odd_bf16", [1, 1, 41], 65, 130, json!({ "beta": 0.2 })).dtype(Dtype::Bf16).backward(),
-        made("decode", [2, 8, 1], 128, 64, json!({ "beta": 0.1, "causal": true, "splits": 4 }))
-            .kv_heads(2)
-            .keys(300, 320),
-        made("decode_lengths", [3, 4, 2], 64, 16, json!({ "beta": 1.1, "causal": true, "lse": true }))
-            .kv_heads(1)
-            .keys(200, 256)
-            .lengths(&[1, 200, 77]),
-        made("decode_top_n", [1, 4, 1], 96, 20, json!({ "beta": 0.1, "causal": true, "top_n": 16 }))
-            .kv_heads(2)
-            .keys(700, 700)
-            .lengths(&[650]),
-        made("more_queries", [1, 1, 60], 64, 4, json!({ "beta": 0.1, "causal": true, "lse": true }))
-            .keys(20, 20)
+        made("odd_bf16", [1, 1, 41], 65, 130, json!({ "beta": 0.2 }))
+            .dtype(Dtype::Bf16)
             .backward(),
-        made("wide", [1, 1, 20], 3000, 4, json!({ "beta": 0.01, "top_n": 3 })),
-        made("no_keys", [1, 2, 5], 64, 8, json!({ "beta": 0.1, "lse": true })).keys(0, 0),
+        made(
+            "decode",
+            [2, 8, 1],
+            128,
+            64,
+            json!({ "beta": 0.1, "causal": true, "splits": 4 }),
+        )
+        .kv_heads(2)
+        .keys(300, 320),
+        made(
+            "decode_lengths",
+            [3, 4, 2],
+            64,
+            16,
+            json!({ "beta": 1.1, "causal": true, "lse": true }),
+        )
+        .kv_heads(1)
+        .keys(200, 256)
+        .lengths(&[1, 200, 77]),
+        made(
+            "decode_top_n",
+            [1, 4, 1],
+            96,
+            20,
+            json!({ "beta": 0.1, "causal": true, "top_n": 16 }),
+        )
+        .kv_heads(2)
+        .keys(700, 700)
+        .lengths(&[650]),
+        made(
+            "more_queries",
+            [1, 1, 60],
+            64,
+            4,
+            json!({ "beta": 0.1, "causal": true, "lse": true }),
+        )
+        .keys(20, 20)
+        .backward(),
+        made(
+            "wide",
+            [1, 1, 20],
+            3000,
+            4,
+            json!({ "beta": 0.01, "top_n": 3 }),
+        ),
+        made(
+            "no_keys",
+            [1, 2, 5],
+            64,
+            8,
+            json!({ "beta": 0.1, "lse": true }),
+        )
+        .keys(0, 0),
         made("no_tokens", [1, 2, 0], 64, 8, json!({ "beta": 0.1 })),
     ];
     all.into_iter().map(Made::case).collect()
@@ -493,12 +641,32 @@ fn benches(class: Class) -> Vec<Bench> {
     let causal = json!({ "beta": 0.125, "causal": true });
     for t in lengths.iter().copied() {
         let heads = [1, 8, t];
-        all.push(made(&format!("dense_h8_b64_v64_t{t}"), heads, 64, dense.clone()));
-        all.push(made(&format!("causal_h8_b64_v64_t{t}"), heads, 64, causal.clone()));
-        all.push(made(&format!("causal_h8_b128_v64_t{t}"), heads, 128, causal.clone()));
+        all.push(made(
+            &format!("dense_h8_b64_v64_t{t}"),
+            heads,
+            64,
+            dense.clone(),
+        ));
+        all.push(made(
+            &format!("causal_h8_b64_v64_t{t}"),
+            heads,
+            64,
+            causal.clone(),
+        ));
+        all.push(made(
+            &format!("causal_h8_b128_v64_t{t}"),
+            heads,
+            128,
+            causal.clone(),
+        ));
         let top_n = json!({ "beta": 0.125, "causal": true, "top_n": t / 32 });
         all.push(made(&format!("top_n_h8_b128_v64_t{t}"), heads, 128, top_n));
-        let decode = made(&format!("decode_h8_kv2_b128_v64_t{t}"), [1, 8, 1], 128, causal.clone());
+        let decode = made(
+            &format!("decode_h8_kv2_b128_v64_t{t}"),
+            [1, 8, 1],
+            128,
+            causal.clone(),
+        );
         all.push(decode.kv_heads(2).keys(t, t));
     }
     all.push(made("backward_h8_b64_v64_t1024", [1, 8, 1024], 64, causal).backward());

@@ -220,9 +220,11 @@ pub fn backward(
             terms.fold([0.0; 2], |[sum, size], x| [sum + x, size + x.abs()])
         };
         let products: Vec<[f64; 2]> = row.keys.iter().map(|key| product(key.0)).collect();
-        let mean = row.keys.iter().zip(&products).fold([0.0; 2], |m, (k, x)| {
-            [m[0] + k.2 * x[0], m[1] + k.2 * x[1]]
-        });
+        let mean = row
+            .keys
+            .iter()
+            .zip(&products)
+            .fold([0.0; 2], |m, (k, x)| [m[0] + k.2 * x[0], m[1] + k.2 * x[1]]);
         for ((j, d, p), x) in row.keys.iter().zip(&products) {
             let ds = p * (x[0] - mean[0]);
             let size = beta.abs() * p * (x[1] + mean[1]);

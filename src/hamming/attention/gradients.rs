@@ -76,11 +76,7 @@ impl<'a> Gradients<'a> {
     }
 
     pub fn plan(&self, wanted: WantedGradients) -> Result<Plan> {
-        let (shape, options, caps) = (
-            self.planner.shape,
-            self.planner.options,
-            self.planner.caps,
-        );
+        let (shape, options, caps) = (self.planner.shape, self.planner.options, self.planner.caps);
         let mut builder = Builder::default();
         let outputs = [
             (wanted.q, Grad::Queries, shape.query_len()),
@@ -220,11 +216,7 @@ impl<'a> Gradients<'a> {
         grad: Grad,
         to: Slot,
     ) {
-        let (shape, options, caps) = (
-            self.planner.shape,
-            self.planner.options,
-            self.planner.caps,
-        );
+        let (shape, options, caps) = (self.planner.shape, self.planner.options, self.planner.caps);
         let tile = self.planner.tile;
         let of_queries = grad == Grad::Queries;
         let query_rows = shape.group() * shape.queries;

@@ -187,7 +187,11 @@ impl Tile {
     /// Workgroup memory of the codes.
     fn codes_bytes(self) -> u32 {
         // Slices of 8 words, of rows and of columns.
-        if self.staged { 2 * 4 * self.rows * 8 } else { 0 }
+        if self.staged {
+            2 * 4 * self.rows * 8
+        } else {
+            0
+        }
     }
 
     /// Turns of loops that a tile of codes takes.
@@ -357,9 +361,7 @@ pub(super) fn cut(tile: Tile, spans: Spans, fixed: bool) -> Arc<Kernel> {
     Arc::new(Kernel {
         name: "hamming/attention_cut",
         parts: own.into_iter().chain(spans.parts()).collect(),
-        spec: Spec::default()
-            .with("TILE", tile.rows)
-            .with("FIXED", fixed),
+        spec: Spec::default().with("TILE", tile.rows).with("FIXED", fixed),
         needs: Needs::default(),
         params: CutParams::FIELDS,
         workgroup: [64, 1, 1],

@@ -238,7 +238,8 @@ impl<'a> Planner<'a> {
         if lengths && options.sequences.is_some() {
             return Err(Error::Unsupported {
                 op: OP,
-                what: "lengths with packed sequences; end the sequences where their keys end".into(),
+                what: "lengths with packed sequences; end the sequences where their keys end"
+                    .into(),
             });
         }
         let rows = u64::from(tile.rows);
@@ -345,7 +346,8 @@ impl<'a> Planner<'a> {
         let head_bytes = shape.capacity as u64 * row_bytes;
         // Units that read one head of keys.
         let readers = shape.group() as u64 / self.fold;
-        let fit = (most / unit_bytes.max(1)).min((most / head_bytes.max(1)).saturating_mul(readers));
+        let fit =
+            (most / unit_bytes.max(1)).min((most / head_bytes.max(1)).saturating_mul(readers));
         if fit == 0 {
             return Err(Error::Limit {
                 what: "bytes in one binding, for one head,".into(),
@@ -450,14 +452,10 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn slots(
-        &self,
-        builder: &mut Builder,
-        wanted: Wanted,
-        splits: u64,
-        chunks: &[Chunk],
-    ) -> Slots {
-        let tiles = chunks.iter().map(|chunk| chunk.tiles.end - chunk.tiles.start);
+    fn slots(&self, builder: &mut Builder, wanted: Wanted, splits: u64, chunks: &[Chunk]) -> Slots {
+        let tiles = chunks
+            .iter()
+            .map(|chunk| chunk.tiles.end - chunk.tiles.start);
         let rows = tiles.max().unwrap_or_default() * self.rows();
         let limits = self.limits();
         let mut scratch = |used: bool, words: u64| match used {

@@ -67,7 +67,10 @@ fn gradients_of_the_reference_are_slopes_of_the_multilinear_extension() {
                 .chunks_exact(2)
                 .flat_map(|code| {
                     let bit = |r: usize| f64::from(code[r / 32] >> (r % 32) & 1);
-                    (0..37).map(bit).map(|bit| 2.0 * bit - 1.0).collect::<Vec<_>>()
+                    (0..37)
+                        .map(bit)
+                        .map(|bit| 2.0 * bit - 1.0)
+                        .collect::<Vec<_>>()
                 })
                 .collect()
         };
@@ -75,7 +78,10 @@ fn gradients_of_the_reference_are_slopes_of_the_multilinear_extension() {
         let mut x = [signs(&call.q), signs(&call.k), call.wide_v(), vec![beta]];
         let loss = |x: &[Vec<f64>; 4]| extended(&call, &x[0], &x[1], &x[2], x[3][0], &grad_o);
         let step = 1e-5;
-        for (n, grads) in [grads.q, grads.k, grads.v, grads.beta].into_iter().enumerate() {
+        for (n, grads) in [grads.q, grads.k, grads.v, grads.beta]
+            .into_iter()
+            .enumerate()
+        {
             for (at, grad) in grads.iter().enumerate() {
                 let before = x[n][at];
                 x[n][at] = before + step;
@@ -96,7 +102,10 @@ fn on_device(call: &Call, caps: &Caps, grad_o: &[f64]) -> [Vec<f32>; 3] {
     let (q, k) = (gpu.upload(&call.q).unwrap(), gpu.upload(&call.k).unwrap());
     let v = gpu.upload(&call.v).unwrap();
     let forward = call.run(&call.plan(caps));
-    let (o, kept) = (gpu.upload(&forward.o).unwrap(), gpu.upload(&forward.kept).unwrap());
+    let (o, kept) = (
+        gpu.upload(&forward.o).unwrap(),
+        gpu.upload(&forward.kept).unwrap(),
+    );
     let grad_o: Vec<f32> = grad_o.iter().map(|x| *x as f32).collect();
     let grad_o = gpu.upload(&grad_o).unwrap();
     let nan = |len: usize| gpu.upload(&vec![f32::NAN; len]).unwrap();
@@ -111,10 +120,18 @@ fn on_device(call: &Call, caps: &Caps, grad_o: &[f64]) -> [Vec<f32>; 3] {
         v: true,
     };
     let plan = plan::backward(shape, &call.options, all, caps).unwrap();
-    let views = [q.view(), k.view(), v.view(), o.view(), kept.view(), grad_o.view()];
+    let views = [
+        q.view(),
+        k.view(),
+        v.view(),
+        o.view(),
+        kept.view(),
+        grad_o.view(),
+    ];
     let mut pass = gpu.pass("attention, backward");
     let mut outputs: Vec<_> = grads.iter_mut().map(|grad| grad.view_mut()).collect();
-    pass.run_checked(&plan, &views, &mut outputs, false).unwrap();
+    pass.run_checked(&plan, &views, &mut outputs, false)
+        .unwrap();
     pass.submit().unwrap();
     grads.map(|grad| grad.download().unwrap())
 }
@@ -177,9 +194,31 @@ fn calls() -> Vec<Call> {
         ),
         Call::new(few, causal(0.3)),
         Call::new(lone, packed),
-        Call::new(grouped, Options { top_n: Some(9), ..causal(0.1) }),
-        Call::new(grouped, Options { radius: Some(20), window: Some(40), sinks: 3, ..causal(0.1) }),
-        Call::new(Shape { keys: 30, capacity: 30, kv_heads: 4, ..grouped }, causal(0.2)),
+        Call::new(
+            grouped,
+            Options {
+                top_n: Some(9),
+                ..causal(0.1)
+            },
+        ),
+        Call::new(
+            grouped,
+            Options {
+                radius: Some(20),
+                window: Some(40),
+                sinks: 3,
+                ..causal(0.1)
+            },
+        ),
+        Call::new(
+            Shape {
+                keys: 30,
+                capacity: 30,
+                kv_heads: 4,
+                ..grouped
+            },
+            causal(0.2),
+        ),
     ]
 }
 
@@ -242,7 +281,8 @@ fn the_calls_are_the_plans_and_a_clip_lets_small_numbers_through() {
         threshold: 0.5,
     };
     for through in [StraightThrough::Identity, clip] {
-        let mut grads = [codes_len, codes_len, shape.value_len()].map(|n| gpu.zeros::<f32>(n).unwrap());
+        let mut grads =
+            [codes_len, codes_len, shape.value_len()].map(|n| gpu.zeros::<f32>(n).unwrap());
         let [dq, dk, dv] = &mut grads;
         let upstream = Upstream {
             o: &o,
@@ -281,9 +321,18 @@ fn gradients_fit_every_preset() {
                 ..Shape::square([2, 8, 4096], 128, 64, Dtype::F16)
             };
             let plan = plan::backward(&shape, &options, all, &caps).unwrap();
-            assert!(plan.steps.iter().all(|step| step.predicted_ms <= 100.0 || step.groups == 1));
+            assert!(
+                plan.steps
+                    .iter()
+                    .all(|step| step.predicted_ms <= 100.0 || step.groups == 1)
+            );
             let none = square([1, 2, 0], 64, 8);
-            assert!(plan::backward(&none, &options, all, &caps).unwrap().steps.is_empty());
+            assert!(
+                plan::backward(&none, &options, all, &caps)
+                    .unwrap()
+                    .steps
+                    .is_empty()
+            );
         }
     }
 }

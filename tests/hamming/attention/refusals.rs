@@ -28,20 +28,110 @@ fn wrong_arguments_are_named() {
         named(plan)
     };
     assert_eq!(of(Shape { bits: 0, ..shape }, dense.clone()), "bits");
-    assert_eq!(of(Shape { bits: 65_537, ..shape }, dense.clone()), "bits");
+    assert_eq!(
+        of(
+            Shape {
+                bits: 65_537,
+                ..shape
+            },
+            dense.clone()
+        ),
+        "bits"
+    );
     assert_eq!(of(Shape { value: 0, ..shape }, dense.clone()), "value");
-    assert_eq!(of(Shape { value: 513, ..shape }, dense.clone()), "value");
-    assert_eq!(of(Shape { kv_heads: 3, ..shape }, dense.clone()), "kv_heads");
-    assert_eq!(of(Shape { kv_heads: 0, ..shape }, dense.clone()), "kv_heads");
+    assert_eq!(
+        of(
+            Shape {
+                value: 513,
+                ..shape
+            },
+            dense.clone()
+        ),
+        "value"
+    );
+    assert_eq!(
+        of(
+            Shape {
+                kv_heads: 3,
+                ..shape
+            },
+            dense.clone()
+        ),
+        "kv_heads"
+    );
+    assert_eq!(
+        of(
+            Shape {
+                kv_heads: 0,
+                ..shape
+            },
+            dense.clone()
+        ),
+        "kv_heads"
+    );
     assert_eq!(of(Shape { keys: 11, ..shape }, dense.clone()), "keys");
-    assert_eq!(of(Shape { dtype: Dtype::U32, ..shape }, dense.clone()), "dtype");
-    assert_eq!(of(Shape { batch: 1 << 40, ..shape }, dense.clone()), "shape");
+    assert_eq!(
+        of(
+            Shape {
+                dtype: Dtype::U32,
+                ..shape
+            },
+            dense.clone()
+        ),
+        "dtype"
+    );
+    assert_eq!(
+        of(
+            Shape {
+                batch: 1 << 40,
+                ..shape
+            },
+            dense.clone()
+        ),
+        "shape"
+    );
     assert_eq!(of(shape, Options::dense(f32::NAN)), "beta");
     let beta = Beta::PerHead(vec![0.1; 3]);
-    assert_eq!(of(shape, Options { beta, ..dense.clone() }), "beta");
-    assert_eq!(of(shape, Options { window: Some(0), ..dense.clone() }), "window");
-    assert_eq!(of(shape, Options { splits: Some(0), ..dense.clone() }), "splits");
-    assert_eq!(of(shape, Options { include_ties: true, ..dense.clone() }), "include_ties");
+    assert_eq!(
+        of(
+            shape,
+            Options {
+                beta,
+                ..dense.clone()
+            }
+        ),
+        "beta"
+    );
+    assert_eq!(
+        of(
+            shape,
+            Options {
+                window: Some(0),
+                ..dense.clone()
+            }
+        ),
+        "window"
+    );
+    assert_eq!(
+        of(
+            shape,
+            Options {
+                splits: Some(0),
+                ..dense.clone()
+            }
+        ),
+        "splits"
+    );
+    assert_eq!(
+        of(
+            shape,
+            Options {
+                include_ties: true,
+                ..dense.clone()
+            }
+        ),
+        "include_ties"
+    );
     let running = Options {
         denominator: Some(Denominator::Running),
         top_n: Some(3),
@@ -56,15 +146,29 @@ fn wrong_arguments_are_named() {
         ..dense.clone()
     };
     assert_eq!(of(shape, packed(&[0, 9], &[0, 10])), "sequences.queries");
-    assert_eq!(of(shape, packed(&[0, 10], &[0, 7, 5, 10])), "sequences.keys");
-    assert_eq!(of(shape, packed(&[0, 4, 10], &[0, 10])), "sequences.keys.len()");
-    assert_eq!(of(Shape { batch: 2, ..shape }, packed(&[0, 10], &[0, 10])), "batch");
+    assert_eq!(
+        of(shape, packed(&[0, 10], &[0, 7, 5, 10])),
+        "sequences.keys"
+    );
+    assert_eq!(
+        of(shape, packed(&[0, 4, 10], &[0, 10])),
+        "sequences.keys.len()"
+    );
+    assert_eq!(
+        of(Shape { batch: 2, ..shape }, packed(&[0, 10], &[0, 10])),
+        "batch"
+    );
     assert_eq!(named(plan::clip(8, -1.0, 0.0, &Caps::nvidia())), "clip");
     let lengths = Wanted {
         lengths: true,
         ..Wanted::default()
     };
-    let refused = plan::forward(&shape, &packed(&[0, 10], &[0, 10]), lengths, &Caps::nvidia());
+    let refused = plan::forward(
+        &shape,
+        &packed(&[0, 10], &[0, 10]),
+        lengths,
+        &Caps::nvidia(),
+    );
     assert!(matches!(refused, Err(Error::Unsupported { .. })));
     let long = square([1, 1, 1 << 22], 64, 512);
     let refused = plan::forward(&long, &dense, Wanted::default(), &Caps::webgpu_floor());
@@ -101,7 +205,18 @@ fn tensors_of_the_wrong_length_are_named() {
     assert_eq!(call(&Inputs { q: &few, ..good }, 160, 20, 80), is("q"));
     assert_eq!(call(&Inputs { k: &few, ..good }, 160, 20, 80), is("k"));
     assert_eq!(call(&Inputs { v: &short, ..good }, 160, 20, 80), is("v"));
-    assert_eq!(call(&Inputs { lengths: Some(&few), ..good }, 160, 20, 80), is("lengths"));
+    assert_eq!(
+        call(
+            &Inputs {
+                lengths: Some(&few),
+                ..good
+            },
+            160,
+            20,
+            80
+        ),
+        is("lengths")
+    );
     assert_eq!(call(&good, 161, 20, 80), is("o"));
     assert_eq!(call(&good, 160, 21, 80), is("lse"));
     assert_eq!(call(&good, 160, 20, 79), is("kept"));
@@ -129,8 +244,14 @@ fn tensors_of_the_wrong_length_are_named() {
         ..upstream
     };
     assert_eq!(back(&good, &with(&short, &kept, &values), Some(160)), "o");
-    assert_eq!(back(&good, &with(&values, &few, &values), Some(160)), "kept");
-    assert_eq!(back(&good, &with(&values, &kept, &short), Some(160)), "grad_o");
+    assert_eq!(
+        back(&good, &with(&values, &few, &values), Some(160)),
+        "kept"
+    );
+    assert_eq!(
+        back(&good, &with(&values, &kept, &short), Some(160)),
+        "grad_o"
+    );
     assert_eq!(back(&good, &upstream, Some(1)), "gradients.v");
     assert_eq!(back(&good, &upstream, None), "gradients");
     let one = gpu.zeros::<u32>(1).unwrap();
