@@ -1,5 +1,5 @@
 // From the numbers of keys at each distance, one row a group: the cut-off distance, how many keys count at it, the distance of the
-// heaviest of those that count, and the sum of their weights, by ascending distance in LANES blocks.
+// heaviest of those that count, and the sum of their weights, by ascending distance in SCAN blocks.
 //
 // 0 bins: array<u32>, bins[row*(bits + 1) + d]        3 table: array<f32>, see attention_span
 // 4 kept: array<vec4u>, as attention_limits_kept reads it, but for .z: how many keys count at the cut-off, all ones for all
@@ -25,12 +25,12 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> table: array<f32>;
 @group(0) @binding(4) var<storage, read_write> kept: array<vec4u>;
 
-const LANES: u32 = 64u;
+const SCAN: u32 = 64u;
 // Counts, and from the second barrier on the lowest and the highest distance with keys that count.
-var<workgroup> counts: array<u32, LANES>;
-var<workgroup> lowest: array<u32, LANES>;
-var<workgroup> highest: array<u32, LANES>;
-var<workgroup> sums: array<f32, LANES>;
+var<workgroup> counts: array<u32, SCAN>;
+var<workgroup> lowest: array<u32, SCAN>;
+var<workgroup> highest: array<u32, SCAN>;
+var<workgroup> sums: array<f32, SCAN>;
 // The cut-off, and the keys that count at it.
 var<workgroup> found: array<u32, 2>;
 
@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let base = table_of(s, r);
     // Distances beyond the radius count for nothing.
     let most = min(p.bits, p.radius) + 1u;
-    let block = (p.bits + LANES) / LANES;
+    let block = (p.bits + SCAN) / SCAN;
     let begin = min(lane * block, most);
     let end = min(begin + block, most);
     let row = slot * (p.bits + 1u);
@@ -90,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     lowest[lane] = low;
     highest[lane] = high;
     workgroupBarrier();
-    for (var n = 0u; n < LANES; n++) {
+    for (var n = 0u; n < SCAN; n++) {
         low = min(low, lowest[n]);
         high = max(high, highest[n]);
     }
@@ -106,7 +106,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     workgroupBarrier();
     if (lane == 0u && live) {
         var total = 0.0;
-        for (var n = 0u; n < LANES; n++) {
+        for (var n = 0u; n < SCAN; n++) {
             total += sums[n];
         }
         kept[slot] = select(vec4u(m, cut, at_cut, bitcast<u32>(total)), vec4u(), none);

@@ -5,8 +5,6 @@
 @group(0) @binding(0) var<storage, read> a: array<u32>;
 @group(0) @binding(1) var<storage, read> b: array<u32>;
 
-const LANES: u32 = TILE * TILE / 16u;
-
 // What a row of a sequence sees: keys .x <= j < .y, and j < .z.
 fn interval(s: Span, row: u32) -> vec3u {
     let len = i32(s.k_end - s.k_first);

@@ -11,7 +11,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
     let walk = walk_of(s, split * p.split_len, p.split_len, index < p.groups);
     let row = 4u * (lid / SIDE);
     look(s, s.row + row);
-    open(s, s.row + row, tile_index * TILE + row);
+    for (var i = 0u; i < 4u; i++) {
+        open(s, i, s.row + row + i, tile_index * TILE + row + i);
+    }
     for (var first = next(walk, walk.begin); first < walk.end; first = next(walk, first + TILE)) {
         var d: array<vec4u, 4>;
         tile(row_of(s, s.row), s.kv * p.capacity + first, lid, &d);

@@ -7,10 +7,9 @@
 var<private> flip: vec4u;
 var<private> best: vec4u;
 
-fn open(s: Span, first: u32, slot: u32) {
-    for (var i = 0u; i < 4u; i++) {
-        flip[i] = u32(table[table_of(s, min(first + i, s.rows - 1u)) + p.bits + 1u]);
-    }
+fn open(s: Span, i: u32, row: u32, slot: u32) {
+    flip[i] = u32(table[table_of(s, min(row, s.rows - 1u)) + p.bits + 1u]);
+    best[i] = 0u;
 }
 
 fn count_row(s: Span, i: u32, slot: u32, j: vec4u, d: vec4u, live: vec4<bool>) {

@@ -6,10 +6,8 @@
 
 var<private> cut: vec4u;
 
-fn open(s: Span, first: u32, slot: u32) {
-    for (var i = 0u; i < 4u; i++) {
-        cut[i] = kept[slot + i].y;
-    }
+fn open(s: Span, i: u32, row: u32, slot: u32) {
+    cut[i] = kept[slot].y;
 }
 
 fn count_row(s: Span, i: u32, slot: u32, j: vec4u, d: vec4u, live: vec4<bool>) {

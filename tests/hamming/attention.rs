@@ -637,9 +637,16 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
             step.shape.keys = if lengths.is_some() { 180 } else { 150 };
             step.lengths = lengths;
             for caps in variants() {
-                let got = step.run(&step.plan(&caps)).o;
+                let plan = step.plan(&caps);
+                let got = step.run(&plan).o;
                 for (a, b) in got.iter().zip(&last) {
-                    assert!((a - b).abs() <= 2e-6, "{a} {b}");
+                    assert!(
+                        (a - b).abs() <= 2e-6,
+                        "{} {:?} {:?}: {a} {b}",
+                        plan.label,
+                        step.options,
+                        step.lengths
+                    );
                 }
             }
         }

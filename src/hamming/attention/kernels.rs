@@ -137,81 +137,156 @@ params! {
     }
 }
 
-/// Rows of a tile, and where codes and values are read from.
+/// How a tile's codes and values are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Through workgroup memory, square tiles.
+    Staged,
+    /// From where they lie, square tiles.
+    Direct,
+    /// By subgroups of so many lanes that pass keys and values round, each lane with rows of its own.
+    Lanes(u32),
+}
+
+/// Rows of a tile, and its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     pub rows: u32,
-    /// Through workgroup memory.
-    pub staged: bool,
+    pub form: Form,
 }
 
 impl Tile {
-    /// What suits a device: barriers are dear on software adapters.
-    pub fn choose(caps: &Caps) -> Tile {
+    /// What suits a device, for units of so many rows: barriers are dear on software adapters.
+    pub fn choose(caps: &Caps, rows: usize) -> Tile {
         let large = caps.workgroup_bytes >= 32 << 10 && caps.invocations >= 256;
-        match caps.class {
-            Class::Cpu => Tile {
+        match (caps.class, caps.subgroup) {
+            (Class::Cpu, Some((least, most))) if least == most && most <= 32 && most % 4 == 0 => {
+                let sets = rows.div_ceil(most as usize).clamp(1, 4) as u32;
+                Tile {
+                    rows: most * if sets == 1 { 1 } else { 4 },
+                    form: Form::Lanes(most),
+                }
+            }
+            (Class::Cpu, _) => Tile {
                 rows: 32,
-                staged: false,
+                form: Form::Direct,
             },
             _ => Tile {
                 rows: if large { 64 } else { 32 },
-                staged: true,
+                form: Form::Staged,
             },
         }
     }
 
+    /// The square tile in place of this one, where there is no other form.
+    pub fn square(self) -> Tile {
+        match self.form {
+            Form::Lanes(_) => Tile {
+                rows: 32,
+                form: Form::Direct,
+            },
+            _ => self,
+        }
+    }
+
     pub fn lanes(self) -> u32 {
-        self.rows * self.rows / 16
+        match self.form {
+            Form::Lanes(lanes) => lanes,
+            _ => self.rows * self.rows / 16,
+        }
     }
 
     /// Columns of values of a group.
     pub fn value_tile(self, value: usize) -> u32 {
-        (value as u32)
-            .next_power_of_two()
-            .clamp(self.rows, 2 * self.rows)
+        match self.form {
+            Form::Lanes(_) => value as u32,
+            _ => (value as u32)
+                .next_power_of_two()
+                .clamp(self.rows, 2 * self.rows),
+        }
     }
 
-    /// Rows that an invocation sums.
+    /// Rows that an invocation of a square tile sums.
     fn out_rows(self, columns: u32) -> u32 {
         self.rows / (self.lanes() / (columns / 4))
     }
 
     fn part(self) -> Part {
-        match self.staged {
-            true => part!("hamming/tile_staged.wgsl"),
-            false => part!("hamming/tile_direct.wgsl"),
+        match self.form {
+            Form::Staged => part!("hamming/tile_staged.wgsl"),
+            Form::Direct => part!("hamming/tile_direct.wgsl"),
+            Form::Lanes(_) => part!("hamming/attention_lanes_pairs.wgsl"),
+        }
+    }
+
+    /// The constants of a tile.
+    fn spec(self) -> Spec {
+        let spec = Spec::default()
+            .with("TILE", self.rows)
+            .with("LANES", self.lanes());
+        match self.form {
+            // Whole blocks of keys to a tile. 8 lanes: with 32 keys the compiler gives up on unrolling (llvmpipe, Mesa 22.3.6).
+            Form::Lanes(lanes) => spec
+                .with("ROWS", self.rows / lanes)
+                .with("KEYS", self.rows.min(2 * lanes)),
+            _ => spec,
+        }
+    }
+
+    /// A kernel's needs, with those of this form.
+    fn needs(self, needs: Needs) -> Needs {
+        Needs {
+            subgroup: matches!(self.form, Form::Lanes(_)),
+            ..needs
         }
     }
 
     /// Workgroup memory of the codes.
     fn codes_bytes(self) -> u32 {
         // Slices of 8 words, of rows and of columns.
-        if self.staged {
-            2 * 4 * self.rows * 8
-        } else {
-            0
+        match self.form {
+            Form::Staged => 2 * 4 * self.rows * 8,
+            _ => 0,
         }
     }
 
-    /// Turns of loops that a tile of codes takes.
+    /// Turns of loops that a tile of codes takes: by lanes, so many keys as the tile has rows.
     fn codes_turns(self, words: u64) -> u64 {
-        match self.staged {
-            true => 4 + words.div_ceil(8) * 16,
-            false => words,
+        match self.form {
+            Form::Staged => 4 + words.div_ceil(8) * 16,
+            Form::Direct => words,
+            Form::Lanes(lanes) => {
+                let [rows, quads] = [self.rows / lanes, lanes / 4].map(u64::from);
+                self.blocks() * (8 * rows + words * (3 + rows + 2 * quads * (1 + rows)))
+            }
         }
+    }
+
+    /// Blocks of keys, by lanes, in as many keys as the tile has rows.
+    fn blocks(self) -> u64 {
+        u64::from(self.rows.div_ceil(2 * self.lanes()))
     }
 
     /// Turns of loops that weighing a tile of values takes, all in all.
     pub fn sweep_turns(self, words: u64, value: usize) -> u64 {
-        let out_rows = u64::from(self.out_rows(self.value_tile(value)));
         let rows = u64::from(self.rows);
+        if let Form::Lanes(lanes) = self.form {
+            let [sets, quads] = [self.rows / lanes, lanes / 4].map(u64::from);
+            let chunk = 3 + 6 * sets + 2 * (1 + quads * (1 + sets));
+            let values = (value as u64).div_ceil(4) * chunk;
+            return self.codes_turns(words) + self.blocks() * (8 + 10 * sets * quads + values);
+        }
+        let out_rows = u64::from(self.out_rows(self.value_tile(value)));
         16 + self.codes_turns(words) + 2 * out_rows + rows * (2 + out_rows / 4) + rows / 4
     }
 
     /// Turns of loops that counting a tile takes.
     pub fn tally_turns(self, words: u64) -> u64 {
-        32 + self.codes_turns(words)
+        let counts = match self.form {
+            Form::Lanes(lanes) => self.blocks() * u64::from(self.rows / lanes * lanes / 2 * 6),
+            _ => 32,
+        };
+        16 + self.codes_turns(words) + counts
     }
 
     /// Turns of loops that a tile of gradients takes.
@@ -296,57 +371,74 @@ pub(super) fn sweep(
     limits: Limits,
     access: Access,
 ) -> Arc<Kernel> {
-    let value_tile = tile.value_tile(value);
-    let values = match tile.staged {
-        true => part!("hamming/attention_values_staged.wgsl"),
-        false => part!("hamming/attention_values_direct.wgsl"),
-    };
-    let own = [
-        part!("hamming/attention.wgsl"),
+    let shared = [
         part!("hamming/attention_params.wgsl"),
         part!("hamming/attention_weights.wgsl"),
         limits.part(),
-        values,
     ];
-    let arena = if tile.staged { 16 * 4 * value_tile } else { 0 };
+    let value_tile = tile.value_tile(value);
+    let square = |values: Part| {
+        let own = vec![part!("hamming/attention.wgsl"), values];
+        let spec = tile.spec().with("VALUE_TILE", value_tile);
+        let bytes = 4 * tile.rows * tile.rows + tile.codes_bytes();
+        ("hamming/attention", own, spec, bytes)
+    };
+    let (name, own, spec, workgroup_bytes) = match tile.form {
+        Form::Staged => {
+            let (name, own, spec, bytes) = square(part!("hamming/attention_values_staged.wgsl"));
+            (name, own, spec, bytes + 16 * 4 * value_tile)
+        }
+        Form::Direct => square(part!("hamming/attention_values_direct.wgsl")),
+        Form::Lanes(_) => {
+            let own = vec![part!("hamming/attention_lanes.wgsl")];
+            ("hamming/attention_lanes", own, tile.spec(), 0)
+        }
+    };
     Arc::new(Kernel {
-        name: "hamming/attention",
+        name,
         parts: own
             .into_iter()
+            .chain(shared)
             .chain(spans.parts())
             .chain(pairs(tile))
             .chain(access.parts())
             .collect(),
-        spec: Spec::default()
-            .with("TILE", tile.rows)
-            .with("VALUE_TILE", value_tile),
-        needs: access.needs(),
+        spec,
+        needs: tile.needs(access.needs()),
         params: Params::FIELDS,
         workgroup: [tile.lanes(), 1, 1],
-        workgroup_bytes: 4 * tile.rows * tile.rows + arena + tile.codes_bytes(),
+        workgroup_bytes,
     })
 }
 
-pub(super) fn tally(tile: Tile, spans: Spans, tally: Tally) -> Arc<Kernel> {
+/// Counts over pairs; `owned` where one invocation counts all keys of a row.
+pub(super) fn tally(tile: Tile, spans: Spans, tally: Tally, owned: bool) -> Arc<Kernel> {
     let counts = match tally {
         Tally::Least => part!("hamming/attention_tally_least.wgsl"),
+        Tally::Bins if owned => part!("hamming/attention_tally_bins_owned.wgsl"),
         Tally::Bins => part!("hamming/attention_tally_bins.wgsl"),
         Tally::Ties => part!("hamming/attention_tally_ties.wgsl"),
     };
-    let own = [
-        part!("hamming/attention_tally.wgsl"),
-        part!("hamming/attention_params.wgsl"),
-        counts,
-    ];
+    let (name, main) = match tile.form {
+        Form::Lanes(_) => (
+            "hamming/attention_lanes_tally",
+            part!("hamming/attention_lanes_tally.wgsl"),
+        ),
+        _ => (
+            "hamming/attention_tally",
+            part!("hamming/attention_tally.wgsl"),
+        ),
+    };
+    let own = [main, part!("hamming/attention_params.wgsl"), counts];
     Arc::new(Kernel {
-        name: "hamming/attention_tally",
+        name,
         parts: own
             .into_iter()
             .chain(spans.parts())
             .chain(pairs(tile))
             .collect(),
-        spec: Spec::default().with("TILE", tile.rows),
-        needs: Needs::default(),
+        spec: tile.spec(),
+        needs: tile.needs(Needs::default()),
         params: Params::FIELDS,
         workgroup: [tile.lanes(), 1, 1],
         workgroup_bytes: tile.codes_bytes(),
@@ -480,8 +572,8 @@ pub(super) fn grad(tile: Tile, spans: Spans, grad: Grad, access: Access) -> Arc<
             .chain(pairs(tile))
             .chain(access.parts())
             .collect(),
-        spec: Spec::default()
-            .with("TILE", tile.rows)
+        spec: tile
+            .spec()
             .with("FEATURES", FEATURES)
             .with("ARENA", arena)
             .with("OF_KEYS", grad != Grad::Queries),

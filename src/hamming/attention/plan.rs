@@ -7,7 +7,7 @@ use bytemuck::bytes_of;
 use super::{
     KEPT, OP, Options, Shape,
     gradients::Gradients,
-    kernels::{self, Beside, CutParams, Limits, MergeParams, Params, Spans, Tally, Tile},
+    kernels::{self, Beside, CutParams, Form, Limits, MergeParams, Params, Spans, Tally, Tile},
     shape::{Sequence, fits, wrong},
 };
 use crate::{
@@ -47,8 +47,16 @@ pub struct WantedGradients {
 /// # Errors
 /// `Argument` when sizes or options make no sense; `Limit` when one head exceeds a binding or a temporary its budget.
 pub fn forward(shape: &Shape, options: &Options, wanted: Wanted, caps: &Caps) -> Result<Plan> {
-    let tile = Tile::choose(caps);
+    let tile = Tile::choose(caps, unit_rows(shape, options));
     Planner::new(shape, options, wanted.lengths, tile, caps)?.forward(wanted, options.splits)
+}
+
+/// Rows that read one head of keys and lie together.
+fn unit_rows(shape: &Shape, options: &Options) -> usize {
+    match options.sequences {
+        Some(_) => shape.queries,
+        None => shape.group() * shape.queries,
+    }
 }
 
 /// Every plan of [`forward`]: the choice first, then with other tiles and more parts of the keys.
@@ -61,8 +69,9 @@ pub fn variants(
     wanted: Wanted,
     caps: &Caps,
 ) -> Result<Vec<Plan>> {
-    let chosen = Tile::choose(caps);
-    let tiles = [(64, true), (32, true), (32, false)].map(|(rows, staged)| Tile { rows, staged });
+    let chosen = Tile::choose(caps, unit_rows(shape, options));
+    let tiles = [(64, Form::Staged), (32, Form::Staged), (32, Form::Direct)];
+    let tiles = tiles.map(|(rows, form)| Tile { rows, form });
     let fitting = |tile: &Tile| tile.rows == 32 || caps.workgroup_bytes >= 32 << 10;
     let others = tiles.into_iter().filter(|tile| *tile != chosen);
     let mut plans = vec![forward(shape, options, wanted, caps)?];
@@ -85,7 +94,7 @@ pub fn backward(
     wanted: WantedGradients,
     caps: &Caps,
 ) -> Result<Plan> {
-    let tile = Tile::choose(caps);
+    let tile = Tile::choose(caps, shape.queries).square();
     Gradients::new(shape, options, tile, caps)?.plan(wanted)
 }
 
@@ -421,7 +430,11 @@ impl<'a> Planner<'a> {
             (true, false) => "fixed",
             (false, false) => "shifted",
         };
-        let read = if self.tile.staged { "staged" } else { "direct" };
+        let read = match self.tile.form {
+            Form::Staged => "staged",
+            Form::Direct => "direct",
+            Form::Lanes(_) => "by lanes",
+        };
         let (rows, fold) = (self.tile.rows, self.fold);
         format!("{weights}, tiles of {rows} {read}, {fold} heads a unit, {splits} splits")
     }
@@ -664,6 +677,7 @@ impl<'a> Planner<'a> {
         let splits = self.splits();
         params.splits = splits as u32;
         params.split_len = self.split_len(splits) as u32;
+        let owned = splits == 1 && matches!(self.tile.form, Form::Lanes(_));
         let tiles = chunk.tiles.end - chunk.tiles.start;
         let rows = tiles * self.rows();
         let mut bind = vec![a, b];
@@ -684,7 +698,7 @@ impl<'a> Planner<'a> {
         }
         bind.extend(slots.spans.clone());
         let step = Step {
-            kernel: kernels::tally(self.tile, self.spans, tally),
+            kernel: kernels::tally(self.tile, self.spans, tally, owned),
             bind,
             params: Vec::new(),
             groups: 0,
