@@ -6,9 +6,13 @@ use bytemuck::bytes_of;
 
 use super::{
     KEPT, OP, Options, Shape,
-    kernels::{self, FEATURES, Grad, GradParams, RowsParams, Tile},
-    plan::{Planner, WantedGradients, pairs, table, whole},
+    kernels::{self, Grad},
+    params::{GradParams, RowsParams},
+    plan::{WantedGradients, pairs, table},
+    planner::Planner,
     shape::Sequence,
+    steps::whole,
+    tiles::{FEATURES, Tile},
 };
 use crate::{
     Error, Result,

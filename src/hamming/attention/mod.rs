@@ -24,8 +24,12 @@ pub(crate) mod cases;
 pub mod cpu;
 mod gradients;
 mod kernels;
+mod params;
 pub mod plan;
+mod planner;
 mod shape;
+mod steps;
+mod tiles;
 
 pub use call::{
     Gradients, Inputs, Outputs, StraightThrough, Upstream, backward, forward, record,
