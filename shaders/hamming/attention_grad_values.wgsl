@@ -3,12 +3,6 @@ fn width() -> u32 {
     return p.value;
 }
 
-fn products(kv: u32, first_key: u32, unit: u32, first_query: u32, lid: u32, x: ptr<function, array<vec4f, 4>>) {}
-
 fn change(weight: vec4f, product: vec4f, mean: vec4f, beta: f32) -> vec4f {
     return weight;
-}
-
-fn column_value(s: Span, unit: u32, column: u32, feature: u32) -> vec4f {
-    return load_upstream(unit * p.queries + min(column, p.queries - 1u), feature, column < s.q_first + s.q_len);
 }

@@ -248,32 +248,74 @@ pub(super) enum Grad {
 }
 
 pub(super) fn grad(tile: Tile, spans: Spans, grad: Grad, access: Access) -> Arc<Kernel> {
-    let (name, main, span_parts) = match grad {
-        Grad::Queries => (
+    let of_values = grad == Grad::Values;
+    let span_parts = match grad {
+        Grad::Queries => spans.parts(),
+        _ => spans.key_parts(),
+    };
+    let by_lanes = matches!(tile.form, Form::Lanes(_));
+    let (name, main) = match (grad, by_lanes) {
+        (Grad::Queries, false) => (
             "hamming/attention_grad_q",
             part!("hamming/attention_grad_q.wgsl"),
-            spans.parts(),
         ),
-        _ => (
+        (_, false) => (
             "hamming/attention_grad_kv",
             part!("hamming/attention_grad_kv.wgsl"),
-            spans.key_parts(),
+        ),
+        (Grad::Queries, true) => (
+            "hamming/attention_lanes_grad_q",
+            part!("hamming/attention_lanes_grad_q.wgsl"),
+        ),
+        (_, true) => (
+            "hamming/attention_lanes_grad_kv",
+            part!("hamming/attention_lanes_grad_kv.wgsl"),
         ),
     };
-    let of_values = grad == Grad::Values;
-    let what = match of_values {
-        true => part!("hamming/attention_grad_values.wgsl"),
-        false => part!("hamming/attention_grad_codes.wgsl"),
+    let [what, columns] = match (of_values, by_lanes) {
+        (true, false) => [
+            part!("hamming/attention_grad_values.wgsl"),
+            part!("hamming/attention_grad_values_tile.wgsl"),
+        ],
+        (false, false) => [
+            part!("hamming/attention_grad_codes.wgsl"),
+            part!("hamming/attention_grad_codes_tile.wgsl"),
+        ],
+        (true, true) => [
+            part!("hamming/attention_grad_values.wgsl"),
+            part!("hamming/attention_lanes_grad_values.wgsl"),
+        ],
+        (false, true) => [
+            part!("hamming/attention_grad_codes.wgsl"),
+            part!("hamming/attention_lanes_grad_codes.wgsl"),
+        ],
+    };
+    let sums = match by_lanes {
+        true => part!("hamming/attention_lanes_grad.wgsl"),
+        false => part!("hamming/attention_grad.wgsl"),
     };
     let own = [
         main,
         what,
-        part!("hamming/attention_grad.wgsl"),
+        columns,
+        sums,
+        part!("hamming/attention_grad_inputs.wgsl"),
         part!("hamming/attention_grad_params.wgsl"),
         part!("hamming/attention_weights.wgsl"),
     ];
     // Slabs of 16 columns, or of 16 channels of rows and columns.
     let arena = (4 * FEATURES).max(if of_values { 0 } else { 8 * tile.rows });
+    let spec = tile
+        .spec()
+        .with("FEATURES", FEATURES)
+        .with("OF_KEYS", grad != Grad::Queries);
+    let (spec, workgroup_bytes) = match by_lanes {
+        true => (spec, 0),
+        false => (
+            spec.with("ARENA", arena),
+            4 * tile.rows * tile.rows + 16 * arena + tile.codes_bytes(),
+        ),
+    };
     Arc::new(Kernel {
         name,
         parts: own
@@ -282,15 +324,11 @@ pub(super) fn grad(tile: Tile, spans: Spans, grad: Grad, access: Access) -> Arc<
             .chain(pairs(tile))
             .chain(access.parts())
             .collect(),
-        spec: tile
-            .spec()
-            .with("FEATURES", FEATURES)
-            .with("ARENA", arena)
-            .with("OF_KEYS", grad != Grad::Queries),
-        needs: access.needs(),
+        spec,
+        needs: tile.needs(access.needs()),
         params: GradParams::FIELDS,
         workgroup: [tile.lanes(), 1, 1],
-        workgroup_bytes: 4 * tile.rows * tile.rows + 16 * arena + tile.codes_bytes(),
+        workgroup_bytes,
     })
 }
 

@@ -91,7 +91,8 @@ pub fn backward(
     wanted: WantedGradients,
     caps: &Caps,
 ) -> Result<Plan> {
-    let tile = Tile::choose(caps, shape.queries).square();
+    // Keys fill tiles where queries are few.
+    let tile = Tile::choose(caps, shape.queries.max(shape.capacity));
     Gradients::new(shape, options, tile, caps)?.plan(wanted)
 }
 

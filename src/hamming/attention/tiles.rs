@@ -43,17 +43,6 @@ impl Tile {
         }
     }
 
-    /// The square tile in place of this one, where there is no other form.
-    pub fn square(self) -> Tile {
-        match self.form {
-            Form::Lanes(_) => Tile {
-                rows: 32,
-                form: Form::Direct,
-            },
-            _ => self,
-        }
-    }
-
     pub fn lanes(self) -> u32 {
         match self.form {
             Form::Lanes(lanes) => lanes,
@@ -156,8 +145,15 @@ impl Tile {
 
     /// Turns of loops that a tile of gradients takes.
     pub fn grad_turns(self, words: u64, value: usize) -> u64 {
-        let out_rows = u64::from(self.out_rows(FEATURES));
         let rows = u64::from(self.rows);
+        if let Form::Lanes(lanes) = self.form {
+            let [sets, quads] = [self.rows / lanes, lanes / 4].map(u64::from);
+            let columns = u64::from(FEATURES / 4) * (4 + 6 * sets + 2 * (1 + quads * (1 + sets)));
+            let products = (value as u64).div_ceil(4) * (3 + sets + 2 * (1 + quads * (1 + sets)));
+            let weights = 8 + 6 * sets * quads;
+            return 64 + self.codes_turns(words) + self.blocks() * (columns + products + weights);
+        }
+        let out_rows = u64::from(self.out_rows(FEATURES));
         let products = (value as u64).div_ceil(16) * 48;
         64 + self.codes_turns(words) + products + rows * (2 + out_rows / 4) + rows
     }
