@@ -1,7 +1,10 @@
 //! Popcount attention: the f64 reference against its formula, the adapter against the reference, and what must hold exactly.
 
 mod gradients;
+mod plans;
 mod refusals;
+mod rows;
+mod selection;
 
 use half::{bf16, f16};
 use subquad::{
@@ -9,7 +12,7 @@ use subquad::{
     case::{Numbers, Problem, judge, ops, run},
     gpu::{Caps, Dtype, ViewMut},
     hamming::attention::{
-        Beta, Denominator, Inputs, KEPT, Options, Outputs, Sequences, Shape, cpu, forward,
+        Inputs, KEPT, Options, Outputs, Shape, cpu, forward,
         plan::{self, Wanted},
     },
     plan::Plan,
@@ -301,92 +304,6 @@ fn a_negative_beta_is_a_positive_one_of_complemented_queries() {
 }
 
 #[test]
-fn selections_of_everything_are_dense() {
-    let shape = square([1, 2, 100], 64, 12);
-    let integer = |beta| Options {
-        denominator: Some(Denominator::Integer),
-        ..causal(beta)
-    };
-    for beta in [0.1, -0.1, 3.0] {
-        let dense = Call::new(shape, integer(beta)).out();
-        for (top_n, radius) in [
-            (Some(100), None),
-            (Some(5000), None),
-            (None, Some(64)),
-            (Some(100), Some(70)),
-        ] {
-            let options = Options {
-                top_n,
-                radius,
-                denominator: None,
-                ..integer(beta)
-            };
-            let call = Call::new(shape, options);
-            assert_eq!(bits(&call.out().o), bits(&dense.o), "{top_n:?} {radius:?}");
-            call.judge(&call.plan(gpu().caps()));
-        }
-        let none = Call::new(
-            shape,
-            Options {
-                top_n: Some(0),
-                ..causal(beta)
-            },
-        );
-        assert!(none.out().o.iter().all(|x| *x == 0.0));
-    }
-}
-
-#[test]
-fn ties_go_to_the_lower_index_across_segments() {
-    // Few distances, so that thousands of keys tie; with equal codes all do.
-    for (tokens, width, top_n, equal) in
-        [(40, 4, 1000, false), (40, 4, 5, false), (33, 64, 700, true)]
-    {
-        let shape = Shape {
-            keys: 2500,
-            capacity: 2600,
-            ..square([1, 1, tokens], width, 1)
-        };
-        for causal in [false, true] {
-            let options = Options {
-                top_n: Some(top_n),
-                causal,
-                ..Options::dense(0.2)
-            };
-            let mut call = Call::new(shape, options);
-            if equal {
-                let first = call.k[..shape.words()].to_vec();
-                call.k = first.repeat(shape.capacity);
-            }
-            for caps in variants() {
-                call.judge(&call.plan(&caps));
-            }
-            // The cut-off itself: keys up to (distance, index) are as many as asked for.
-            let out = call.out();
-            for i in 0..tokens {
-                let [_, cut, last, _] = out.kept[4 * i..][..4] else {
-                    panic!()
-                };
-                let sees = if causal { 2500 - tokens + i + 1 } else { 2500 };
-                let mask = if width == 4 { 15 } else { u32::MAX };
-                let words = shape.words();
-                let d = |j: usize| -> u32 {
-                    (0..words)
-                        .map(|w| {
-                            ((call.q[i * words + w] ^ call.k[j * words + w]) & mask).count_ones()
-                        })
-                        .sum()
-                };
-                let counted = (0..sees)
-                    .filter(|j| (d(*j), *j as u32) <= (cut, last))
-                    .count();
-                assert_eq!(counted, top_n);
-            }
-        }
-    }
-}
-
-#[test]
 fn the_first_causal_row_is_a_value_and_a_window_of_one_all_are() {
     let shape = square([1, 2, 80], 64, 7);
     let out = Call::new(shape, causal(0.4)).out();
@@ -404,134 +321,6 @@ fn the_first_causal_row_is_a_value_and_a_window_of_one_all_are() {
     for options in [window, around] {
         let out = Call::new(shape, options).out();
         assert!(out.o.iter().zip(&call.v).all(|(o, v)| near(*o, *v)));
-    }
-}
-
-#[test]
-fn a_row_without_keys_is_zero() {
-    let shape = Shape {
-        keys: 30,
-        capacity: 30,
-        ..square([1, 2, 50], 64, 3)
-    };
-    for options in [
-        causal(0.1),
-        causal(2.0),
-        Options {
-            top_n: Some(4),
-            ..causal(0.1)
-        },
-        Options {
-            radius: Some(3),
-            ..causal(0.1)
-        },
-    ] {
-        let call = Call::new(shape, options);
-        let out = call.judge(&call.plan(gpu().caps()));
-        for head in 0..2 {
-            let first = head * 50;
-            assert!(out.o[3 * first..][..3 * 20].iter().all(|x| *x == 0.0));
-            assert!(out.lse[first..][..20].iter().all(|x| *x == f32::MIN));
-        }
-    }
-}
-
-#[test]
-fn grouped_heads_are_each_by_itself() {
-    for (tokens, group) in [(70, 3), (3, 4), (1, 8)] {
-        let shape = Shape {
-            kv_heads: 2,
-            keys: 90,
-            capacity: 96,
-            ..square([2, 2 * group, tokens], 40, 9)
-        };
-        let betas = (0..2 * group).map(|h| 0.1 * h as f32 - 0.2).collect();
-        let options = Options {
-            beta: Beta::PerHead(betas),
-            ..causal(0.0)
-        };
-        let call = Call::new(shape, options);
-        for caps in variants() {
-            call.judge(&call.plan(&caps));
-        }
-        // Keys and values repeated for each head.
-        let mut all = call.clone();
-        all.shape.kv_heads = shape.heads;
-        let repeat = |width: usize| {
-            move |row: usize| {
-                let head = row / (shape.capacity * width);
-                let (batch, h) = (head / shape.heads, head % shape.heads);
-                (batch * 2 + h / group) * shape.capacity * width + row % (shape.capacity * width)
-            }
-        };
-        all.k = (0..all.shape.key_len())
-            .map(|n| call.k[repeat(2)(n)])
-            .collect();
-        all.v = (0..all.shape.value_len())
-            .map(|n| call.v[repeat(9)(n)])
-            .collect();
-        let (a, b) = (call.out(), all.out());
-        for (a, b) in a.o.iter().zip(&b.o) {
-            assert!((a - b).abs() <= 1e-6);
-        }
-    }
-}
-
-#[test]
-fn packed_sequences_are_each_by_itself() {
-    let options = Options {
-        window: Some(50),
-        sinks: 2,
-        ..causal(0.2)
-    };
-    let ends = [vec![0, 1, 40, 40, 120], vec![0, 3, 60, 61, 130]];
-    let shape = Shape {
-        keys: 130,
-        capacity: 131,
-        ..square([1, 2, 120], 64, 4)
-    };
-    let packed = Options {
-        sequences: Some(Sequences {
-            queries: ends[0].clone(),
-            keys: ends[1].clone(),
-        }),
-        ..options.clone()
-    };
-    for selection in [None, Some(3)] {
-        let with = |options: &Options| Options {
-            top_n: selection,
-            ..options.clone()
-        };
-        let call = Call::new(shape, with(&packed));
-        for caps in variants() {
-            call.judge(&call.plan(&caps));
-        }
-        let whole = call.out();
-        for n in 0..4 {
-            let (q, k) = (ends[0][n]..ends[0][n + 1], ends[1][n]..ends[1][n + 1]);
-            let mut one = call.clone();
-            one.options = with(&options);
-            one.shape = Shape {
-                queries: q.len(),
-                keys: k.len(),
-                capacity: k.len(),
-                ..shape
-            };
-            let rows = |rows: &std::ops::Range<usize>, tokens: usize, width: usize| -> Vec<usize> {
-                (0..2)
-                    .flat_map(|h| {
-                        (h * tokens + rows.start) * width..(h * tokens + rows.end) * width
-                    })
-                    .collect()
-            };
-            one.q = rows(&q, 120, 2).iter().map(|n| call.q[*n]).collect();
-            one.k = rows(&k, 131, 2).iter().map(|n| call.k[*n]).collect();
-            one.v = rows(&k, 131, 4).iter().map(|n| call.v[*n]).collect();
-            let expected: Vec<f32> = rows(&q, 120, 4).iter().map(|n| whole.o[*n]).collect();
-            if !q.is_empty() {
-                assert_eq!(bits(&one.out().o), bits(&expected), "{q:?}");
-            }
-        }
     }
 }
 
@@ -566,94 +355,6 @@ fn odd_widths_hold_on_every_plan() {
 }
 
 #[test]
-fn integer_denominators_do_not_depend_on_tiles_and_splits() {
-    for options in [causal(0.2), causal(2.0), Options::dense(-0.7)] {
-        let options = Options {
-            denominator: Some(Denominator::Integer),
-            ..options
-        };
-        let call = Call::new(square([1, 2, 200], 60, 3), options);
-        let sums = |out: &Out| -> Vec<u32> { out.kept.chunks_exact(4).map(|row| row[3]).collect() };
-        let first = call.out();
-        let plans = plan::variants(&call.shape, &call.options, call.wanted(), gpu().caps());
-        for plan in plans.unwrap() {
-            let out = call.judge(&plan);
-            assert_eq!(sums(&out), sums(&first), "{}", plan.label);
-            assert_eq!(bits(&out.lse), bits(&first.lse), "{}", plan.label);
-        }
-    }
-}
-
-#[test]
-fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
-    for options in [
-        causal(0.1),
-        causal(2.0),
-        Options {
-            top_n: Some(20),
-            ..causal(0.1)
-        },
-        Options {
-            window: Some(40),
-            sinks: 4,
-            ..causal(0.1)
-        },
-    ] {
-        let shape = Shape {
-            kv_heads: 2,
-            ..square([2, 4, 150], 96, 16)
-        };
-        let whole = Call::new(shape, options);
-        let out = whole.out();
-        let mut step = whole.clone();
-        step.shape.queries = 1;
-        step.shape.capacity = 180;
-        // Room to spare holds anything.
-        step.q = whole
-            .q
-            .chunks_exact(150 * 3)
-            .flat_map(|head| head[149 * 3..].to_vec())
-            .collect();
-        let grow = |x: &[f32], width: usize| -> Vec<f32> {
-            x.chunks_exact(150 * width)
-                .flat_map(|head| [head, &vec![f32::NAN; 30 * width]].concat())
-                .collect()
-        };
-        step.v = grow(&whole.v, 16);
-        step.k = whole
-            .k
-            .chunks_exact(150 * 3)
-            .flat_map(|head| [head, &[0xabcd_ef01; 90]].concat())
-            .collect();
-        let last: Vec<f32> = out
-            .o
-            .chunks_exact(150 * 16)
-            .flat_map(|head| head[149 * 16..].to_vec())
-            .collect();
-        // By the host's length, by the device's, and with the keys in parts.
-        for (lengths, splits) in [(None, None), (Some(vec![150, 150]), None), (None, Some(5))] {
-            let mut step = step.clone();
-            step.options.splits = splits;
-            step.shape.keys = if lengths.is_some() { 180 } else { 150 };
-            step.lengths = lengths;
-            for caps in variants() {
-                let plan = step.plan(&caps);
-                let got = step.run(&plan).o;
-                for (a, b) in got.iter().zip(&last) {
-                    assert!(
-                        (a - b).abs() <= 2e-6,
-                        "{} {:?} {:?}: {a} {b}",
-                        plan.label,
-                        step.options,
-                        step.lengths
-                    );
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn runs_are_bit_equal() {
     for options in [
         causal(0.1),
@@ -669,100 +370,4 @@ fn runs_are_bit_equal() {
             assert_eq!(call.out(), first);
         }
     }
-}
-
-#[test]
-fn work_cut_in_heads_rows_keys_and_groups_gives_the_same() {
-    for options in [
-        causal(0.1),
-        Options::dense(2.0),
-        Options {
-            top_n: Some(31),
-            ..Options::dense(0.1)
-        },
-        Options {
-            window: Some(33),
-            sinks: 5,
-            ..causal(-0.3)
-        },
-    ] {
-        let shape = Shape {
-            kv_heads: 2,
-            keys: 310,
-            capacity: 320,
-            ..square([2, 4, 300], 64, 40)
-        };
-        let call = Call::new(shape, options);
-        for caps in variants() {
-            let cut = Caps {
-                loop_iterations: 900,
-                binding_bytes: 128 << 10,
-                scratch_bytes: 2 << 20,
-                gflops: 1e-2,
-                ..caps
-            };
-            let plan = call.plan(&cut);
-            assert!(plan.steps.len() > 20, "{}", plan.steps.len());
-            call.judge(&plan);
-        }
-    }
-}
-
-#[test]
-fn wide_codes_and_long_rows_hold() {
-    let wide = Shape {
-        keys: 60,
-        capacity: 60,
-        ..square([1, 1, 3], 65_536, 2)
-    };
-    for options in [
-        Options::dense(1e-4),
-        Options {
-            top_n: Some(7),
-            ..Options::dense(0.01)
-        },
-    ] {
-        let call = Call::new(wide, options);
-        call.judge(&call.plan(gpu().caps()));
-    }
-    let long = Shape {
-        keys: 40_000,
-        capacity: 40_000,
-        ..square([1, 1, 5], 32, 2)
-    };
-    for options in [
-        Options::dense(0.3),
-        Options {
-            top_n: Some(999),
-            ..Options::dense(0.3)
-        },
-    ] {
-        let call = Call::new(long, options);
-        call.judge(&call.plan(gpu().caps()));
-    }
-}
-
-#[test]
-fn plans_fit_every_preset() {
-    for caps in Caps::presets() {
-        for options in [
-            causal(0.125),
-            causal(9.0),
-            Options {
-                top_n: Some(128),
-                ..causal(0.1)
-            },
-        ] {
-            for dtype in [Dtype::F32, Dtype::F16] {
-                let shape = Shape::square([1, 16, 8192], 128, 64, dtype);
-                let plan = plan::forward(&shape, &options, Wanted::default(), &caps).unwrap();
-                let slow = plan.steps.iter().filter(|step| step.predicted_ms > 100.0);
-                assert!(slow.clone().all(|step| step.groups == 1), "{}", caps.name);
-                assert!(plan.scratch_bytes() < 600 << 20, "{}", plan.scratch_bytes());
-            }
-        }
-    }
-    let ms = |shape: &Shape| plan::predicted_ms(shape, &causal(0.1), &Caps::nvidia()).unwrap();
-    let [short, long] = [1000, 4000].map(|t| ms(&square([1, 8, t], 16, 64)));
-    assert!((long / short - 16.0).abs() < 0.1);
 }

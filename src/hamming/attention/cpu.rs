@@ -5,7 +5,11 @@
 use rayon::prelude::*;
 
 use super::{OP, Options, Shape};
-use crate::{Result, error::length, hamming::bits::last_mask};
+use crate::{
+    Result,
+    error::length,
+    hamming::bits::{last_mask, words},
+};
 
 /// What [`forward`] and [`backward`] read, in the layouts of [`attention::Inputs`](super::Inputs).
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +122,7 @@ impl Inputs<'_> {
 /// Bits in which two codes differ.
 fn distance(a: &[u32], b: &[u32], bits: usize) -> u32 {
     let differing = |(n, (a, b)): (usize, (&u32, &u32))| {
-        let mask = if n + 1 == a_words(bits) {
+        let mask = if n + 1 == words(bits) {
             last_mask(bits)
         } else {
             u32::MAX
@@ -126,10 +130,6 @@ fn distance(a: &[u32], b: &[u32], bits: usize) -> u32 {
         ((a ^ b) & mask).count_ones()
     };
     a.iter().zip(b).enumerate().map(differing).sum()
-}
-
-fn a_words(bits: usize) -> usize {
-    bits.div_ceil(32)
 }
 
 /// Keeps the keys that the options select: these come by ascending index.
@@ -235,9 +235,9 @@ pub fn backward(
                 grads.magnitudes[0][at * bits + r] += size;
                 grads.magnitudes[1][j * bits + r] += size;
             }
-            for c in 0..v {
-                grads.v[j * v + c] += p * upstream[c];
-                grads.magnitudes[2][j * v + c] += p * upstream[c].abs();
+            for (c, x) in upstream.iter().enumerate() {
+                grads.v[j * v + c] += p * x;
+                grads.magnitudes[2][j * v + c] += p * x.abs();
             }
         }
     }

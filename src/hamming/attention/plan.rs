@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Result,
     gpu::Caps,
-    plan::{ALIGN, Bind, Builder, Plan, Slot, Step, Work},
+    plan::{ALIGN, Bind, Builder, Plan, STEP_MS, Slot, Step, Work},
 };
 
 /// What [`forward`] is to write beside o, and whether the device says how many keys there are.
@@ -105,7 +105,10 @@ pub fn clip(elements: usize, clip: f32, threshold: f32, caps: &Caps) -> Result<P
         let expected = "a clip of at least 0 about a finite threshold";
         return wrong("clip", expected, format!("{clip} about {threshold}"));
     }
-    let most = caps.binding_bytes / 4 / ALIGN * ALIGN;
+    // Twelve bytes an element, at a byte for every operation a device can do.
+    let element_ms = 12.0 / (caps.gflops * 1e6);
+    let quick = (STEP_MS / element_ms) as u64;
+    let most = (caps.binding_bytes / 4).min(quick).max(ALIGN) / ALIGN * ALIGN;
     let mut builder = Builder::default();
     for first in (0..elements as u64).step_by(most as usize) {
         let count = most.min(elements as u64 - first);
@@ -124,7 +127,7 @@ pub fn clip(elements: usize, clip: f32, threshold: f32, caps: &Caps) -> Result<P
             bind: bind.into(),
             params: bytes_of(&params).to_vec(),
             groups: count.div_ceil(64),
-            predicted_ms: 12.0 * count as f64 / (caps.gflops * 1e6),
+            predicted_ms: count as f64 * element_ms,
         });
     }
     let plan = builder.plan(OP, "clipped".into(), Work::default());
