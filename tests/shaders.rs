@@ -15,6 +15,7 @@ use subquad::{
     case::ops,
     distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
+    hamming,
     linear::{
         Channels, Conv2d, Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, conv2d,
         features as maps,
@@ -65,6 +66,7 @@ fn found() -> &'static [Found] {
                 plans.extend(distill_plans(&caps));
                 plans.extend(option_plans(&caps));
                 plans.extend(conv2d_plans(&caps));
+                plans.push(hamming::attention::plan::clip(8, 1.0, 0.0, &caps).unwrap());
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());

@@ -52,6 +52,7 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::search::cases::KNN,
         crate::hamming::search::cases::RADIUS,
         crate::hamming::search::cases::HISTOGRAM,
+        crate::hamming::attention::cases::OP,
     ]
 }
 

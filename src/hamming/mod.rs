@@ -10,6 +10,7 @@
 //! index), ascending, so that ties go to the lower index on every device.
 
 pub mod allowed;
+pub mod attention;
 pub mod bits;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each operator takes what it needs")]
 mod device;
 
+mod attention;
 mod code_table;
 mod distance;
 mod ecoformer;

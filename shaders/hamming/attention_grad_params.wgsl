@@ -1,0 +1,32 @@
+// Parameters of the gradients' kernels. Offsets wrap; groups are counted from `first`; `begin` to `end` is the part of the columns that
+// the dispatch walks.
+struct Params {
+    a_offset: u32,
+    b_offset: u32,
+    a_len: u32,
+    b_len: u32,
+    words: u32,
+    last: u32,
+    heads: u32,
+    kv_heads: u32,
+    group: u32,
+    fold: u32,
+    queries: u32,
+    keys: u32,
+    capacity: u32,
+    tiles: u32,
+    first: u32,
+    groups: u32,
+    begin: u32,
+    end: u32,
+    causal: u32,
+    window: u32,
+    sinks: u32,
+    value: u32,
+    v_offset: u32,
+    bits: u32,
+    rows_offset: u32,
+    do_offset: u32,
+    out_offset: u32,
+}
+var<immediate> p: Params;
