@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     Result,
-    gpu::Caps,
+    gpu::{Caps, Class, Dtype},
+    hamming::code_table,
     plan::{ALIGN, Bind, Builder, Plan, STEP_MS, Slot, Step, Work},
 };
 
@@ -41,9 +42,87 @@ pub struct WantedGradients {
 
 /// Plans the outputs. Inputs: q, k, v, the lengths if they are given; outputs: o, then lse and what is kept where wanted.
 ///
+/// Short codes of long sequences go by [`code_table`], which computes the same in linear time, where that is expected to be quicker.
+///
 /// # Errors
 /// `Argument` when sizes or options make no sense; `Limit` when one head exceeds a binding or a temporary its budget.
 pub fn forward(shape: &Shape, options: &Options, wanted: Wanted, caps: &Caps) -> Result<Plan> {
+    if let Some((table, table_options)) = as_table(shape, options, wanted)
+        && let Ok(by_table) = code_table::cost_ms(&table, &table_options, caps)
+        && by_table < quadratic_ms(shape, options, caps)?
+        && let Ok(plan) = by_tables(&table, &table_options, caps)
+    {
+        return Ok(plan);
+    }
+    quadratic(shape, options, wanted, caps)
+}
+
+/// The call as one of tables, where it is one.
+fn as_table(
+    shape: &Shape,
+    options: &Options,
+    wanted: Wanted,
+) -> Option<(code_table::Shape, code_table::Options)> {
+    let plain = Options {
+        causal: options.causal,
+        ..Options::dense(0.0)
+    };
+    let asked = Options {
+        beta: plain.beta.clone(),
+        ..options.clone()
+    };
+    let square = shape.queries == shape.keys || !options.causal;
+    let whole = shape.capacity == shape.keys && shape.dtype == Dtype::F32;
+    if shape.bits > MOST_TABLE_BITS
+        || asked != plain
+        || wanted != Wanted::default()
+        || !square
+        || !whole
+    {
+        return None;
+    }
+    let table = code_table::Shape {
+        batch: shape.batch,
+        heads: shape.heads,
+        kv_heads: shape.kv_heads,
+        queries: shape.queries,
+        keys: shape.keys,
+        value: shape.value,
+    };
+    let options = code_table::Options {
+        beta: options.beta.values().to_vec(),
+        causal: options.causal,
+        ..code_table::Options::new(shape.bits, 0.0)
+    };
+    Some((table, options))
+}
+
+/// The longest codes that go by tables unasked: a table of 2^16 rows and 65 columns takes 17 MB.
+const MOST_TABLE_BITS: usize = 16;
+
+fn by_tables(
+    shape: &code_table::Shape,
+    options: &code_table::Options,
+    caps: &Caps,
+) -> Result<Plan> {
+    let plan =
+        code_table::plan::forward(shape, options, code_table::plan::States::default(), caps)?;
+    Ok(Plan {
+        op: OP,
+        label: format!("by tables, {}", plan.label),
+        ..plan
+    })
+}
+
+/// How long the quadratic form takes, in the measure of [`code_table::cost_ms`].
+fn quadratic_ms(shape: &Shape, options: &Options, caps: &Caps) -> Result<f64> {
+    // On llvmpipe the prediction is what was measured; elsewhere the presumed rate is a tenth of what devices reach.
+    let quicker = if caps.class == Class::Cpu { 1.0 } else { 10.0 };
+    Ok(predicted_ms(shape, options, caps)? / quicker)
+}
+
+/// Plans the quadratic form.
+fn quadratic(shape: &Shape, options: &Options, wanted: Wanted, caps: &Caps) -> Result<Plan> {
     let tile = Tile::choose(caps, unit_rows(shape, options));
     Planner::new(shape, options, wanted.lengths, tile, caps)?.forward(wanted, options.splits)
 }
@@ -71,7 +150,14 @@ pub fn variants(
     let tiles = tiles.map(|(rows, form)| Tile { rows, form });
     let fitting = |tile: &Tile| tile.rows == 32 || caps.workgroup_bytes >= 32 << 10;
     let others = tiles.into_iter().filter(|tile| *tile != chosen);
-    let mut plans = vec![forward(shape, options, wanted, caps)?];
+    let chosen_plan = forward(shape, options, wanted, caps)?;
+    let forms = as_table(shape, options, wanted)
+        .and_then(|(table, options)| by_tables(&table, &options, caps).ok())
+        .into_iter()
+        .chain([quadratic(shape, options, wanted, caps)?]);
+    let others_of_form: Vec<Plan> = forms.filter(|form| *form != chosen_plan).collect();
+    let mut plans = vec![chosen_plan];
+    plans.extend(others_of_form);
     for tile in others.filter(fitting) {
         let planner = Planner::new(shape, options, wanted.lengths, tile, caps)?;
         plans.push(planner.forward(wanted, options.splits)?);

@@ -463,8 +463,15 @@ fn builtin() -> Vec<Case> {
     made.iter().map(Made::case).collect()
 }
 
+/// Forms, bits and lengths that are timed beside the quadratic form: `bench` says from which length on tables are quicker.
+pub(crate) const COMPARED: &[(&str, usize, &[usize])] = &[
+    ("full", 12, &[512, 1024, 2048, 4096, 8192]),
+    ("full", 16, &[2048, 4096, 8192]),
+    ("causal", 16, &[1024, 2048, 4096]),
+];
+
 fn benches(class: Class) -> Vec<Bench> {
-    let sizes: &[(&str, usize, usize)] = match class {
+    let longer: &[(&str, usize, usize)] = match class {
         Class::Cpu => &[
             ("full", 12, 65_536),
             ("full", 16, 65_536),
@@ -495,5 +502,9 @@ fn benches(class: Class) -> Vec<Bench> {
             make: Box::new(move || made.case()),
         }
     };
-    sizes.iter().map(bench).collect()
+    let compared = COMPARED
+        .iter()
+        .flat_map(|(form, bits, lengths)| lengths.iter().map(|t| (*form, *bits, *t)));
+    let all: Vec<_> = compared.chain(longer.iter().copied()).collect();
+    all.iter().map(bench).collect()
 }

@@ -6,7 +6,7 @@ use super::NAME;
 use crate::{
     case::{Array, Bench, Case, Numbers},
     gpu::{Class, Dtype},
-    hamming::attention::Shape,
+    hamming::{attention::Shape, code_table},
 };
 
 /// A case made from a formula: random words, pads among them, and values in (-1, 1).
@@ -349,6 +349,15 @@ pub(super) fn benches(class: Class) -> Vec<Bench> {
         all.push(decode.kv_heads(2).keys(t, t));
     }
     all.push(made("backward_h8_b64_v64_t1024", [1, 8, 1024], 64, causal).backward());
+    // The quadratic form, which a number of splits asks for, beside `code_table_attention` of the same names.
+    let heads = if class == Class::Cpu { 1 } else { 8 };
+    for (form, bits, lengths) in code_table::cases::COMPARED {
+        for t in *lengths {
+            let params = json!({ "beta": 0.125, "causal": *form == "causal", "splits": 1 });
+            let name = format!("{form}_b{bits}_v64_t{t}");
+            all.push(made(&name, [1, heads, *t], *bits, params));
+        }
+    }
     all.into_iter()
         .map(|made| Bench {
             name: made.name.clone(),
