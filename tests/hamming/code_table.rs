@@ -824,3 +824,43 @@ fn the_cost_grows_with_tokens_and_bits() {
         );
     }
 }
+
+#[test]
+fn plans_of_long_sequences_fit_every_device() {
+    for caps in Caps::presets() {
+        for bits in [8, 12, 16] {
+            for causal in [false, true] {
+                let options = Options {
+                    causal,
+                    ..Options::new(bits, 0.1)
+                };
+                let shape = shape([1, 8, 2, 65_536, 64]);
+                let forward = plan::forward(&shape, &options, plan::States::default(), &caps);
+                let backward = plan::backward(&shape, &options, &caps);
+                for plan in [forward.unwrap(), backward.unwrap()] {
+                    let longest = plan.steps.iter().filter(|step| step.groups > 1);
+                    let longest = longest.map(|step| step.predicted_ms).fold(0.0, f64::max);
+                    assert!(longest <= 100.0, "{}: {longest} ms", caps.name);
+                    assert!(plan.scratch_bytes() <= caps.scratch_bytes);
+                }
+            }
+        }
+        // A list of 8 million keys takes more blocks than loops may turn where they are counted.
+        let shape = Shape {
+            queries: 1,
+            ..shape([1, 1, 1, 1 << 23, 1])
+        };
+        let plan = plan::forward(
+            &shape,
+            &Options::new(18, 0.1),
+            plan::States::default(),
+            &caps,
+        );
+        let counted = caps.loop_iterations < u64::MAX;
+        assert_eq!(
+            matches!(plan, Err(Error::Limit { .. })),
+            counted,
+            "{plan:?}"
+        );
+    }
+}
