@@ -104,7 +104,7 @@ pub fn search(
         ..Work::default()
     };
     let label = format!(
-        "{} of {} patterns, {} planes",
+        "{} of {} patterns, bit planes: {}",
         if capacity.is_some() { "hits" } else { "count" },
         queries.len(),
         planner.alphabet.planes
