@@ -1,8 +1,8 @@
 // Distances of short patterns at the four positions of a lane. A position's window holds the 64 symbols from it on.
 //
 // 0 text: array<u32>, ROWS planes of p.stride words
-// 1 patterns: array<u32>, HEAD + 2*PLANES words a pattern: its length, the most mismatches, two words each of the symbols that count
-// and of those that must match, then two words of each plane
+// 1 patterns: array<u32>, HEAD + 2*PLANES words a pattern: its length, the most mismatches, two words of the symbols that count,
+// two of those that must match, then two of each plane
 @group(0) @binding(0) var<storage, read> text: array<u32>;
 @group(0) @binding(1) var<storage, read> patterns: array<u32>;
 
