@@ -73,7 +73,9 @@ pub fn search(
     }
     let patterns = queries.iter().map(|query| &query.pattern);
     let mut planner = Planner::new(shape, patterns, classes, Facts::default(), caps);
-    fits(&planner, queries.len())?;
+    let lengths = || queries.iter().map(|query| query.pattern.symbols_len());
+    let (shortest, longest) = (lengths().min(), lengths().max().unwrap_or(0) as u64);
+    fits(&planner, queries.len(), longest)?;
     let total = Slot::Output(if capacity.is_some() { 3 } else { 0 });
     if let Some(capacity) = capacity {
         for n in 0..3 {
@@ -81,8 +83,6 @@ pub fn search(
             fill(&mut planner.builder, caps, to, capacity as u64, ABSENT);
         }
     }
-    let lengths = || queries.iter().map(|query| query.pattern.symbols_len());
-    let (shortest, longest) = (lengths().min(), lengths().max().unwrap_or(0) as u64);
     let positions = shortest.map_or(0, |m| shape.outputs(m)) as u64;
     if positions == 0 {
         fill(&mut planner.builder, caps, total, 1, 0);
@@ -106,10 +106,15 @@ pub fn search(
     Ok(plan)
 }
 
+/// Words that hold the symbols of the longest pattern.
+fn words_of(longest: u64) -> u64 {
+    longest.div_ceil(32).max(1)
+}
+
 /// Whether an invocation may loop over so many patterns, twice.
-fn fits(planner: &Planner<'_>, patterns: usize) -> Result<()> {
-    let turns = 2 * (2 + u64::from(planner.alphabet.planes)) + 4;
-    let most = (planner.caps.loop_iterations / 16 * 15).saturating_sub(TILE + planner.rows());
+fn fits(planner: &Planner<'_>, patterns: usize, longest: u64) -> Result<()> {
+    let turns = 2 * (1 + words_of(longest) * (1 + u64::from(planner.alphabet.planes))) + 5;
+    let most = (planner.caps.loop_iterations / 16 * 15).saturating_sub(TILE + 3 * planner.rows());
     let most = (most / turns).min(1 << 24);
     if patterns as u64 <= most {
         return Ok(());
@@ -130,7 +135,8 @@ fn steps(
     (capacity, total): (Option<usize>, Slot),
 ) -> Result<()> {
     let chunks = planner.chunks(positions, longest, planner.rows(), UNIT)?;
-    let table = table(planner, queries);
+    let words = words_of(longest);
+    let table = table(planner, queries, words as usize);
     let patterns = Bind {
         bytes: 0..4 * table.len() as u64,
         slot: planner.builder.add_table(table),
@@ -142,7 +148,7 @@ fn steps(
     let counts = planner.builder.add_scratch(4 * (blocks + 1));
     let call = Call {
         queries: queries.len() as u32,
-        operations: (BLOCK * queries.len() as u64 * (4 * planner.rows() + 16)) as f64,
+        operations: (BLOCK * queries.len() as u64 * (words * (2 * planner.rows() + 6) + 8)) as f64,
         longest,
         patterns,
         counts,
@@ -189,6 +195,7 @@ impl Call {
         };
         let kernel = Arc::new(mismatch(
             planner,
+            words_of(self.longest),
             "hamming/mismatch_count",
             part!("hamming/mismatch_count.wgsl"),
             CountParams::FIELDS,
@@ -246,6 +253,7 @@ impl Call {
         .collect();
         let kernel = Arc::new(mismatch(
             planner,
+            words_of(self.longest),
             "hamming/mismatch_emit",
             part!("hamming/mismatch_emit.wgsl"),
             EmitParams::FIELDS,
@@ -275,12 +283,15 @@ impl Call {
 
 fn mismatch(
     planner: &Planner<'_>,
+    words: u64,
     name: &'static str,
     own: crate::gpu::Part,
     params: &'static [crate::gpu::Field],
 ) -> Kernel {
     let parts = [own, part!("hamming/mismatch.wgsl"), planes::differ(planner)];
-    let spec = planes::spec(planner).with("ROWS", planner.rows() as u32);
+    let spec = planes::spec(planner)
+        .with("ROWS", planner.rows() as u32)
+        .with("WORDS", words as u32);
     Kernel {
         // Hits of each invocation.
         workgroup_bytes: 4 * 64,
@@ -288,17 +299,18 @@ fn mismatch(
     }
 }
 
-/// Length, k, two words each of the symbols that count and of those that must match, then two words of each plane.
-fn table(planner: &Planner<'_>, queries: &[Query]) -> Vec<u32> {
+/// Length and k, then for every 32 symbols a word of those that count, one of those that must match, and one of each plane.
+fn table(planner: &Planner<'_>, queries: &[Query], words: usize) -> Vec<u32> {
     let mut table = Vec::new();
     for query in queries {
-        let mut rows = planes::words_of(&query.pattern, &planner.alphabet, 2);
+        let mut rows = planes::words_of(&query.pattern, &planner.alphabet, words);
         let mask = rows.pop().unwrap_or_default();
-        let must = query.must_match.iter().flatten().copied();
+        let must = query.must_match.clone().unwrap_or_default();
         table.extend([query.pattern.symbols_len() as u32, query.k]);
-        table.extend(mask);
-        table.extend(must.chain([0; 2]).take(2));
-        table.extend(rows.into_iter().flatten());
+        for word in 0..words {
+            let rows = [&mask, &must].into_iter().chain(&rows);
+            table.extend(rows.map(|row| row.get(word).copied().unwrap_or(0)));
+        }
     }
     table
 }
