@@ -41,7 +41,7 @@ impl Numbers {
 
     /// At least 0 and less than `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.word()) * n as u64 >> 32) as usize
+        ((u64::from(self.word()) * n as u64) >> 32) as usize
     }
 
     /// An array of values in (centre - factor, centre + factor).
