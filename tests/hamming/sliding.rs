@@ -255,7 +255,15 @@ fn constant_and_periodic_texts() {
         };
         own.check(name);
     }
-    // Every position of the transform's sum a product of 65536 = -1 with itself: 2 symbols that alternate over whole transforms.
+    // A symbol once in the text and once in the pattern, a quarter of a transform from the start: a quarter of the numbers of
+    // both transforms are 65536, in the same places, so that their products wrap.
+    let (mut text, mut pattern) = (vec![1; 4000], vec![2; 2048]);
+    (text[1024], pattern[1024]) = (3, 3);
+    let call = Call::new(Dtype::U8, text, &pattern);
+    let expected = call.reference();
+    assert!(expected[0] == 2047 && expected[1..].iter().all(|distance| *distance == 2048));
+    call.check("products of 65536");
+    // Two symbols that alternate over whole transforms.
     let text: Vec<u32> = (0..70_000).map(|i| i % 2).collect();
     Call::new(Dtype::U8, text.clone(), &text[..32_768]).check("alternating");
     Call::new(Dtype::U8, vec![3; 9000], &vec![3; 2048]).check("one symbol");
