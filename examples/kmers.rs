@@ -1,7 +1,7 @@
 //! Finds 23-mers with at most three mismatches on both strands of the genome of phage λ, as off-target searches do.
 //!
-//! `cargo run --release --example kmers [genome.fa]`: some places of the genome are copied, a few of their bases changed, and every
-//! place that resembles the copies is searched for. The hits must be those of the reference on the processor.
+//! `cargo run --release --example kmers [genome.fa]`: some places of the genome are copied, a few of their bases changed, and
+//! every place that resembles the copies is searched for. The hits must be those of the reference on the processor.
 use std::{error::Error, time::Instant};
 
 use subquad::{

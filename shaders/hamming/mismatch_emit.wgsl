@@ -1,4 +1,4 @@
-// Hits in the order of positions, and of patterns at one position. Nothing is written where the capacity does not hold them all.
+// Hits in the order of positions, and of patterns at one position. Nothing is written where the capacity does not hold all.
 //
 // 2 offsets: array<u32>, hits before each block and before the end      3 total: array<u32>
 // 4 position, 5 pattern, 6 distance: array<u32>, p.capacity each

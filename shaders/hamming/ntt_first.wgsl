@@ -1,6 +1,6 @@
-// First stage of the transforms of indicators, one for each of p.count symbols and each of p.blocks overlapping blocks of a text:
-// the 16 numbers x + t*length/16 of a block become one another's sums times powers of the root. Symbol p.kept stands for all that
-// are not wild.
+// First stage of the transforms of indicators, one for each of p.count symbols and each of p.blocks overlapping blocks of a
+// text: the 16 numbers x + t*length/16 of a block become one another's sums times powers of the root. Symbol p.kept stands for
+// all that are not wild.
 //
 // 1 ranks: array<u32>      2 values: array<u32>, [symbols of the group, blocks, length]
 struct Params {

@@ -260,7 +260,13 @@ fn builtin() -> Vec<Case> {
             made("sliding_text_wild", u32, [700, 64, 300]),
             &["text_wild"],
         ),
-        wild(classes.clone(), &["text_wild"]),
+        wild(
+            Case {
+                name: "sliding_classes_wild".into(),
+                ..classes.clone()
+            },
+            &["text_wild"],
+        ),
         classes,
         made("sliding_one_letter", u8, [400, 32, 1]),
         made("sliding_long", u8, [9000, 5000, 3]),

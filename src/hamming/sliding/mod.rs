@@ -220,8 +220,8 @@ pub struct Facts {
     /// Whether the text may hold symbols that the pattern does not. Where this is false and the text does, those symbols are
     /// taken for the pattern's smallest: the distances there are wrong.
     pub others: bool,
-    /// Number of pairs i, j with T[i] = P[j], for the estimate of [`Method::Scatter`]; unknown, the text is taken to be made
-    /// of the pattern's symbols, all equally frequent.
+    /// Number of pairs of a symbol of the text and an equal one of the pattern, for the estimate of [`Method::Scatter`]; unknown,
+    /// the text is taken to be made of the pattern's symbols, all equally frequent.
     pub matches: Option<f64>,
 }
 

@@ -158,7 +158,7 @@ impl<'a> Planner<'a> {
 
     fn label(&self, method: Method) -> String {
         match method {
-            Method::Planes | Method::Auto => format!("planes, {} bits", self.alphabet.planes),
+            Method::Planes | Method::Auto => format!("bit planes: {}", self.alphabet.planes),
             method => method.name().into(),
         }
     }

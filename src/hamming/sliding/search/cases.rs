@@ -187,7 +187,7 @@ fn builtin() -> Vec<Case> {
     let classes = Case::made(
         "mismatch_classes",
         NAME,
-        json!({ "capacity": 400, "classes": "iupac" }),
+        json!({ "capacity": 2000, "classes": "iupac" }),
         [
             ("text", nucleotides(2000, b"ACGTacgtN")),
             ("patterns", guides),
@@ -196,10 +196,13 @@ fn builtin() -> Vec<Case> {
         ],
     );
     vec![
-        made("mismatch", u8, [20_000, 9, 23, 4], (9, 1000)),
+        made("mismatch", u8, [20_000, 9, 23, 4], (7, 1000)),
         masked(made("mismatch_masked", u8, [5000, 7, 64, 4], (36, 4000))),
-        made("mismatch_words", u32, [3000, 5, 40, 1000], (38, 300)),
-        masked(classes.clone()),
+        made("mismatch_words", u32, [3000, 5, 40, 50], (28, 1000)),
+        masked(Case {
+            name: "mismatch_classes_masked".into(),
+            ..classes.clone()
+        }),
         classes,
         made("mismatch_none", u8, [300, 4, 30, 4], (0, 10)),
         made("mismatch_short_text", u8, [3, 2, 8, 4], (8, 10)),

@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod plan;
+mod scan;
 
 use super::{Classes, Pattern, Text};
 use crate::{
@@ -23,7 +24,8 @@ pub struct Query {
     pub pattern: Pattern,
     /// The most mismatches of a hit.
     pub k: u32,
-    /// Symbols that must match in any case, such as the motif beside a guide's target: bit j mod 32 of word j / 32, `⌈m/32⌉` words.
+    /// Symbols that must match in any case, such as the motif beside a guide's target: bit j mod 32 of word j / 32, `⌈m/32⌉`
+    /// words.
     pub must_match: Option<Vec<u32>>,
 }
 
@@ -83,8 +85,8 @@ pub struct Hits<'a> {
 /// ```
 ///
 /// Hits are ordered by position, then by the pattern's number; the rest of the capacity is
-/// [`ABSENT`](crate::hamming::ABSENT) in all three. Returns how many there are. Where the capacity does not hold them all, none is
-/// written and the error says how many there are; [`k_mismatch_count`] asks beforehand.
+/// [`ABSENT`](crate::hamming::ABSENT) in all three. Returns how many there are. Where the capacity does not hold them all, none
+/// is written and the error says how many there are; [`k_mismatch_count`] asks beforehand.
 ///
 /// Cost: two passes over the text's bit planes, `2 n` times the patterns times the planes; the second one only where there are
 /// hits. Temporaries: log2 σ bits a symbol, for σ distinct symbols in all the patterns, and a word for 256 positions.
@@ -92,8 +94,8 @@ pub struct Hits<'a> {
 /// Accuracy: exact.
 ///
 /// # Errors
-/// `Argument` for empty patterns, masks or outputs of another length, symbols that do not fit the text; `Unsupported` for patterns
-/// of more than 64 symbols; `Limit` when the capacity is too small, or for more patterns than an invocation may loop over;
+/// `Argument` for empty patterns, masks or outputs of another length, symbols that do not fit the text; `Unsupported` for
+/// patterns of more than 64 symbols; `Limit` when the capacity is too small, or for more patterns than an invocation may loop over;
 /// `Shader`, `OutOfMemory`, `Timeout`, `DeviceLost` from the device.
 pub fn k_mismatch<T: Elem>(
     gpu: &Gpu,

@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
 
-use super::{OP, Query};
+use super::{
+    OP, Query,
+    scan::{TILE, scan},
+};
 use crate::{
     Error, Result,
     gpu::{Caps, Kernel, params, part},
@@ -46,22 +49,11 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of `scan_sums` and `scan_offsets`.
-    ScanParams {
-        len: u32,
-        groups: u32,
-    }
-}
-
 /// Positions of a block, which is a workgroup.
 const BLOCK: u64 = 256;
 
 /// Positions between possible starts of chunks: whole aligned bindings of blocks.
 const UNIT: u64 = 64 * BLOCK;
-
-/// Numbers that one invocation sums.
-const TILE: u64 = 64;
 
 /// Plans the search, or where there is no capacity the count alone. Inputs: the text, and its mask where it may be wild; outputs:
 /// positions, patterns, distances and the total, or the total.
@@ -81,7 +73,9 @@ pub fn search(
     }
     let patterns = queries.iter().map(|query| &query.pattern);
     let mut planner = Planner::new(shape, patterns, classes, Facts::default(), caps);
-    fits(&planner, queries.len())?;
+    let lengths = || queries.iter().map(|query| query.pattern.symbols_len());
+    let (shortest, longest) = (lengths().min(), lengths().max().unwrap_or(0) as u64);
+    fits(&planner, queries.len(), longest)?;
     let total = Slot::Output(if capacity.is_some() { 3 } else { 0 });
     if let Some(capacity) = capacity {
         for n in 0..3 {
@@ -89,8 +83,6 @@ pub fn search(
             fill(&mut planner.builder, caps, to, 0..capacity as u64, ABSENT);
         }
     }
-    let lengths = || queries.iter().map(|query| query.pattern.symbols_len());
-    let (shortest, longest) = (lengths().min(), lengths().max().unwrap_or(0) as u64);
     let positions = shortest.map_or(0, |m| shape.outputs(m)) as u64;
     if positions == 0 {
         fill(&mut planner.builder, caps, total, 0..1, 0);
@@ -104,7 +96,7 @@ pub fn search(
         ..Work::default()
     };
     let label = format!(
-        "{} of {} patterns, {} planes",
+        "{} of {} patterns, bit planes: {}",
         if capacity.is_some() { "hits" } else { "count" },
         queries.len(),
         planner.alphabet.planes
@@ -114,10 +106,15 @@ pub fn search(
     Ok(plan)
 }
 
+/// Words that hold the symbols of the longest pattern.
+fn words_of(longest: u64) -> u64 {
+    longest.div_ceil(32).max(1)
+}
+
 /// Whether an invocation may loop over so many patterns, twice.
-fn fits(planner: &Planner<'_>, patterns: usize) -> Result<()> {
-    let turns = 2 * (2 + u64::from(planner.alphabet.planes)) + 4;
-    let most = (planner.caps.loop_iterations / 16 * 15).saturating_sub(TILE + planner.rows());
+fn fits(planner: &Planner<'_>, patterns: usize, longest: u64) -> Result<()> {
+    let turns = 2 * (1 + words_of(longest) * (1 + u64::from(planner.alphabet.planes))) + 5;
+    let most = (planner.caps.loop_iterations / 16 * 15).saturating_sub(TILE + 3 * planner.rows());
     let most = (most / turns).min(1 << 24);
     if patterns as u64 <= most {
         return Ok(());
@@ -138,7 +135,8 @@ fn steps(
     (capacity, total): (Option<usize>, Slot),
 ) -> Result<()> {
     let chunks = planner.chunks(positions, longest, planner.rows(), UNIT)?;
-    let table = table(planner, queries);
+    let words = words_of(longest);
+    let table = table(planner, queries, words as usize);
     let patterns = Bind {
         bytes: 0..4 * table.len() as u64,
         slot: planner.builder.add_table(table),
@@ -150,7 +148,7 @@ fn steps(
     let counts = planner.builder.add_scratch(4 * (blocks + 1));
     let call = Call {
         queries: queries.len() as u32,
-        operations: (BLOCK * queries.len() as u64 * (4 * planner.rows() + 16)) as f64,
+        operations: (BLOCK * queries.len() as u64 * (words * (2 * planner.rows() + 6) + 8)) as f64,
         longest,
         patterns,
         counts,
@@ -197,6 +195,7 @@ impl Call {
         };
         let kernel = Arc::new(mismatch(
             planner,
+            words_of(self.longest),
             "hamming/mismatch_count",
             part!("hamming/mismatch_count.wgsl"),
             CountParams::FIELDS,
@@ -254,6 +253,7 @@ impl Call {
         .collect();
         let kernel = Arc::new(mismatch(
             planner,
+            words_of(self.longest),
             "hamming/mismatch_emit",
             part!("hamming/mismatch_emit.wgsl"),
             EmitParams::FIELDS,
@@ -283,12 +283,15 @@ impl Call {
 
 fn mismatch(
     planner: &Planner<'_>,
+    words: u64,
     name: &'static str,
     own: crate::gpu::Part,
     params: &'static [crate::gpu::Field],
 ) -> Kernel {
     let parts = [own, part!("hamming/mismatch.wgsl"), planes::differ(planner)];
-    let spec = planes::spec(planner).with("ROWS", planner.rows() as u32);
+    let spec = planes::spec(planner)
+        .with("ROWS", planner.rows() as u32)
+        .with("WORDS", words as u32);
     Kernel {
         // Hits of each invocation.
         workgroup_bytes: 4 * 64,
@@ -296,70 +299,18 @@ fn mismatch(
     }
 }
 
-/// Length, k, two words each of the symbols that count and of those that must match, then two words of each plane.
-fn table(planner: &Planner<'_>, queries: &[Query]) -> Vec<u32> {
+/// Length and k, then for every 32 symbols a word of those that count, one of those that must match, and one of each plane.
+fn table(planner: &Planner<'_>, queries: &[Query], words: usize) -> Vec<u32> {
     let mut table = Vec::new();
     for query in queries {
-        let mut rows = planes::words_of(&query.pattern, &planner.alphabet, 2);
+        let mut rows = planes::words_of(&query.pattern, &planner.alphabet, words);
         let mask = rows.pop().unwrap_or_default();
-        let must = query.must_match.iter().flatten().copied();
+        let must = query.must_match.clone().unwrap_or_default();
         table.extend([query.pattern.symbols_len() as u32, query.k]);
-        table.extend(mask);
-        table.extend(must.chain([0; 2]).take(2));
-        table.extend(rows.into_iter().flatten());
+        for word in 0..words {
+            let rows = [&mask, &must].into_iter().chain(&rows);
+            table.extend(rows.map(|row| row.get(word).copied().unwrap_or(0)));
+        }
     }
     table
-}
-
-/// Adds the steps that turn counts into the sums of all before them, with the sum of all after the last and in `total`.
-fn scan(planner: &mut Planner<'_>, counts: Slot, len: u64, total: Slot) {
-    let mut levels = vec![(counts, len)];
-    let mut bottom = (counts, len);
-    while bottom.1 > TILE {
-        let tiles = bottom.1.div_ceil(TILE);
-        let sums = planner.builder.add_scratch(4 * (tiles + 1));
-        let bind = [
-            scanned(bottom.0, bottom.1, false),
-            scanned(sums, tiles, true),
-        ];
-        scan_step(planner, "hamming/scan_sums", &bind, bottom.1);
-        bottom = (sums, tiles);
-        levels.push(bottom);
-    }
-    let mut bases = scanned(planner.builder.add_table(vec![0]), 1, false);
-    for (values, len) in levels.into_iter().rev() {
-        let bind = [
-            bases,
-            scanned(values, len + 1, true),
-            scanned(total, 1, true),
-        ];
-        scan_step(planner, "hamming/scan_offsets", &bind, len);
-        bases = scanned(values, len, false);
-    }
-}
-
-fn scanned(slot: Slot, words: u64, write: bool) -> Bind {
-    Bind {
-        slot,
-        bytes: 0..4 * words,
-        write,
-    }
-}
-
-fn scan_step(planner: &mut Planner<'_>, name: &'static str, bind: &[Bind], len: u64) {
-    let own = match name {
-        "hamming/scan_sums" => part!("hamming/scan_sums.wgsl"),
-        _ => part!("hamming/scan_offsets.wgsl"),
-    };
-    let parts = [own, part!("hamming/plus.wgsl")];
-    let kernel = kernel(name, parts, Default::default(), ScanParams::FIELDS);
-    let groups = len.div_ceil(TILE).div_ceil(64);
-    // A sixteenth of a second at most, even for 2^32 positions: never cut.
-    planner.step(&Arc::new(kernel), bind, groups, 1.0, |_, groups| {
-        let params = ScanParams {
-            len: len as u32,
-            groups,
-        };
-        bytes_of(&params).to_vec()
-    });
 }

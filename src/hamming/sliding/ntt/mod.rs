@@ -3,114 +3,31 @@
 //! The matches of a symbol are the correlation of its indicators in text and pattern, a product of their transforms; products are
 //! summed over the symbols before the one transform back. Counts are at most 65,536, so nothing is lost modulo 65537.
 
+mod kernels;
+mod tables;
+
 use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
 
+use self::{
+    kernels::{DistanceParams, FirstParams, RanksParams, StageParams, SumParams},
+    tables::{NONE, placed, roots, scale},
+};
 use super::{
     Pattern,
-    plan::{Planner, UNIT, distances, kernel},
-    symbols::Alphabet,
+    plan::{Planner, UNIT, distances},
 };
 use crate::{
     Result,
-    gpu::{Class, Kernel, Part, Spec, params, part},
+    gpu::{Class, Kernel},
     plan::{Bind, Slot},
 };
 
-params! {
-    /// Parameters of `ntt_ranks`.
-    RanksParams {
-        symbols: u32,
-        keys: u32,
-        first: u32,
-        groups: u32,
-    }
-}
-
-params! {
-    /// Parameters of `ntt_first`.
-    FirstParams {
-        length: u32,
-        symbols: u32,
-        offset: u32,
-        hop: u32,
-        blocks: u32,
-        first_symbol: u32,
-        count: u32,
-        kept: u32,
-        first: u32,
-        groups: u32,
-    }
-}
-
-params! {
-    /// Parameters of `ntt_stage`.
-    StageParams {
-        length: u32,
-        span: u32,
-        sequences: u32,
-        first: u32,
-        groups: u32,
-    }
-}
-
-params! {
-    /// Parameters of `ntt_sum`.
-    SumParams {
-        length: u32,
-        blocks: u32,
-        first_symbol: u32,
-        count: u32,
-        kept: u32,
-        first: u32,
-        groups: u32,
-    }
-}
-
-params! {
-    /// Parameters of `ntt_distance`.
-    DistanceParams {
-        length: u32,
-        hop: u32,
-        blocks: u32,
-        outputs: u32,
-        scale: u32,
-        start: u32,
-        accumulate: u32,
-        first: u32,
-        groups: u32,
-    }
-}
-
-/// The modulus.
-const Q: u64 = 65_537;
-
-/// Lengths of transforms: powers of 16.
-const LENGTHS: [usize; 2] = [4096, 65_536];
-
-/// What a table of ranks holds where there is no symbol.
-const NONE: u32 = u32::MAX;
+pub(super) use tables::sizes;
 
 /// Operations of 16 numbers in one stage.
 const STAGE: u64 = 16 * 40;
-
-/// Length of the transforms for a pattern and a text, and of the pieces into which they cut the pattern: what needs the fewest
-/// operations, blocks counted whole.
-pub(super) fn sizes(m: usize, n: usize) -> [usize; 2] {
-    let piece = |length: usize| m.div_ceil(m.div_ceil(length / 2));
-    let cost = |length: usize| {
-        let piece = piece(length);
-        n.div_ceil(length - piece + 1) * m.div_ceil(piece) * length * length.ilog2() as usize
-    };
-    let [short, long] = LENGTHS;
-    let length = if cost(short) <= cost(long) {
-        short
-    } else {
-        long
-    };
-    [length, piece(length)]
-}
 
 /// What all steps of a call share.
 struct Transforms {
@@ -219,14 +136,14 @@ impl Transforms {
             self.first(planner, &group, placed, [0, 1], self.own);
             for span in self.spans() {
                 let sequences = bind(self.own, count * self.length, true);
-                self.stage(planner, forward(), (sequences, count), span);
+                self.stage(planner, kernels::forward(), (sequences, count), span);
             }
             let at = [piece.start, blocks];
             self.first(planner, &group, &ranks, at, self.values);
             for span in self.spans().filter(|span| *span > 16) {
                 let all = count * blocks;
                 let sequences = bind(self.values, all * self.length, true);
-                self.stage(planner, forward(), (sequences, all), span);
+                self.stage(planner, kernels::forward(), (sequences, all), span);
             }
             self.sum(planner, &group, blocks);
         }
@@ -234,7 +151,7 @@ impl Transforms {
         spans.reverse();
         for span in spans {
             let sequences = bind(self.sums, blocks * self.length, true);
-            self.stage(planner, inverse(), (sequences, blocks), span);
+            self.stage(planner, kernels::backward(), (sequences, blocks), span);
         }
         let counted = (piece.start..piece.end).filter(|j| pattern.counts(*j as usize));
         self.distance(planner, chunk, blocks, piece.start > 0, counted.count());
@@ -260,12 +177,7 @@ impl Transforms {
         into: Slot,
     ) {
         let count = group.end - group.start;
-        let kernel = Arc::new(kernel(
-            "hamming/ntt_first",
-            [part!("hamming/ntt_first.wgsl"), part!("hamming/ntt.wgsl")],
-            Spec::default(),
-            FirstParams::FIELDS,
-        ));
+        let kernel = kernels::first();
         let binds = [
             self.roots.clone(),
             ranks.clone(),
@@ -298,11 +210,10 @@ impl Transforms {
     fn stage(
         &self,
         planner: &mut Planner<'_>,
-        direction: Part,
+        kernel: Arc<Kernel>,
         (values, sequences): (Bind, u64),
         span: u64,
     ) {
-        let kernel = Arc::new(stage_kernel(direction));
         planner.step(
             &kernel,
             &[self.roots.clone(), values],
@@ -323,12 +234,7 @@ impl Transforms {
 
     fn sum(&self, planner: &mut Planner<'_>, group: &Range<u64>, blocks: u64) {
         let count = group.end - group.start;
-        let kernel = Arc::new(kernel(
-            "hamming/ntt_sum",
-            [part!("hamming/ntt_sum.wgsl"), part!("hamming/ntt.wgsl")],
-            Spec::default(),
-            SumParams::FIELDS,
-        ));
+        let kernel = kernels::sum();
         let binds = [
             self.roots.clone(),
             bind(self.values, count * blocks * self.length, false),
@@ -363,16 +269,7 @@ impl Transforms {
         accumulate: bool,
         counted: usize,
     ) {
-        let kernel = Arc::new(kernel(
-            "hamming/ntt_distance",
-            [
-                part!("hamming/ntt_distance.wgsl"),
-                inverse(),
-                part!("hamming/ntt.wgsl"),
-            ],
-            Spec::default(),
-            DistanceParams::FIELDS,
-        ));
+        let kernel = kernels::distance();
         let binds = [
             self.roots.clone(),
             bind(self.sums, blocks * self.length, false),
@@ -390,7 +287,7 @@ impl Transforms {
                     hop: self.hop as u32,
                     blocks: blocks as u32,
                     outputs: (chunk.end - chunk.start) as u32,
-                    scale: power(self.length, Q - 2) as u32,
+                    scale: scale(self.length),
                     start: start as u32,
                     accumulate: accumulate.into(),
                     first,
@@ -411,37 +308,10 @@ fn bind(slot: Slot, words: u64, write: bool) -> Bind {
     }
 }
 
-fn forward() -> Part {
-    part!("hamming/ntt_forward.wgsl")
-}
-
-fn inverse() -> Part {
-    part!("hamming/ntt_inverse.wgsl")
-}
-
-fn stage_kernel(direction: Part) -> Kernel {
-    kernel(
-        "hamming/ntt_stage",
-        [
-            part!("hamming/ntt_stage.wgsl"),
-            direction,
-            part!("hamming/ntt.wgsl"),
-        ],
-        Spec::default(),
-        StageParams::FIELDS,
-    )
-}
-
 /// Adds the steps that rank some symbols.
 fn ranks_of(planner: &mut Planner<'_>, symbols: &Range<u64>, slot: Slot) -> Bind {
     let len = symbols.end - symbols.start;
-    let [codes, wild] = planner.coded_parts();
-    let kernel = Arc::new(kernel(
-        "hamming/ntt_ranks",
-        [part!("hamming/ntt_ranks.wgsl"), codes, wild],
-        Spec::default(),
-        RanksParams::FIELDS,
-    ));
+    let kernel = kernels::ranks(planner);
     let mut binds = planner.coded(symbols);
     binds.push(bind(slot, len, true));
     let keys = planner.keys();
@@ -461,39 +331,4 @@ fn ranks_of(planner: &mut Planner<'_>, symbols: &Range<u64>, slot: Slot) -> Bind
         },
     );
     bind(slot, len, false)
-}
-
-/// Ranks of a piece of the pattern where correlation wants them: symbol j of the piece at -j, around the end.
-fn placed(pattern: &Pattern, alphabet: &Alphabet, piece: &Range<u64>, length: u64) -> Vec<u32> {
-    let mut placed = vec![NONE; length as usize];
-    for (j, symbol) in pattern.tame() {
-        let j = j as u64;
-        if piece.contains(&j)
-            && let Some(rank) = placed.get_mut(((length - (j - piece.start)) % length) as usize)
-        {
-            *rank = alphabet.code(symbol);
-        }
-    }
-    placed
-}
-
-/// x^e modulo 65537.
-fn power(x: u64, e: u64) -> u64 {
-    match e {
-        0 => 1,
-        e if e % 2 == 1 => x * power(x, e - 1) % Q,
-        e => power(x * x % Q, e / 2),
-    }
-}
-
-/// root^e for e < 256, then root^(256 e), where root has order 65536 and its 4096th power is 4. 3 is such a root but for the
-/// last, so some odd power of it is.
-fn roots() -> Vec<u32> {
-    let odd = (0..8).map(|n| 2 * n + 1);
-    let found = odd
-        .map(|e| power(3, e))
-        .find(|root| power(*root, 4096) == 4);
-    let root = found.unwrap_or(3);
-    let powers = |root: u64| (0..256).map(move |e| power(root, e) as u32);
-    powers(root).chain(powers(power(root, 256))).collect()
 }
