@@ -291,7 +291,7 @@ fn walk(index: u32, local: vec3u) {
                     if (DECAY == DECAY_SCALAR) {
                         w *= step[t];
                     }
-                    var known = w * missed[t];
+                    var e = value[t] - MISSES * w * missed[t];
                     var mine: array<f32, HELD * PAIRS>;
                     for (var i = 0u; i < HELD; i++) {
                         for (var m = 0u; m < PAIRS; m++) {
@@ -300,13 +300,12 @@ fn walk(index: u32, local: vec3u) {
                     }
                     for (var j = 0u; j < TOKENS; j++) {
                         if (j < t) {
-                            known += number_of_pair(mine, 0u, j) * value[j];
+                            e -= MISSES * number_of_pair(mine, 0u, j) * value[j];
                         }
                         if (PAIRS > 1u && j <= t) {
-                            known += number_of_pair(mine, PAIRS - 1u, j) * value[(PAIRS - 1u) * TOKENS + j];
+                            e -= MISSES * number_of_pair(mine, PAIRS - 1u, j) * value[(PAIRS - 1u) * TOKENS + j];
                         }
                     }
-                    let e = value[t] - MISSES * known;
                     value[t] = MISSES * number_of_token(betas, t) * e;
                     if (OUT_MISSED && live && t < count) {
                         let row = row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t));
@@ -373,20 +372,19 @@ fn walk(index: u32, local: vec3u) {
                                     mine[m * HELD + i] = scores[(m * READERS + at) * HELD + i] * pair[t * HELD + i];
                                 }
                             }
-                            var near = vec4f();
+                            // Terms join what the state gave one after another: a sum of their own would be rounded
+                            // otherwise with a decay of zero than without one.
+                            var near = out[at];
                             var wc = vec4f(1.0);
-                            if (OWN_LAST && DECAY == DECAY_COLUMNS) {
-                                wc = fading[t];
+                            if (DECAY == DECAY_COLUMNS) {
+                                near = vec4f();
+                                wc = select(wc, fading[t], vec4<bool>(OWN_LAST));
                             }
                             for (var past = 0u; past < TOKENS; past++) {
                                 if (past <= t && (past > 0u || !OWN_LAST)) {
                                     let j = t - past;
                                     let score = number_of_pair(mine, 0u, j);
-                                    if (DECAY == DECAY_COLUMNS) {
-                                        near = fma(score * wc, value[j], near);
-                                    } else {
-                                        near = fma(vec4f(score), value[j], near);
-                                    }
+                                    near = fma(score * wc, value[j], near);
                                     if (PAIRS > 1u) {
                                         near = fma(number_of_pair(mine, PAIRS - 1u, j) * wc, value[(PAIRS - 1u) * TOKENS + j], near);
                                     }
@@ -401,7 +399,7 @@ fn walk(index: u32, local: vec3u) {
                             if (DECAY == DECAY_COLUMNS) {
                                 out[at] = fma(out[at], wc, near);
                             } else {
-                                out[at] += near;
+                                out[at] = near;
                             }
                             if (FLOWS) {
                                 let row = row_of(rows, token_of(anchor, min(t, count - 1u)));
