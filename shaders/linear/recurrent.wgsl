@@ -291,7 +291,8 @@ fn walk(index: u32, local: vec3u) {
                     if (DECAY == DECAY_SCALAR) {
                         w *= step[t];
                     }
-                    var e = value[t] - MISSES * w * missed[t];
+                    // What is known already is summed first: its terms are smaller than what they are taken from.
+                    var known = w * missed[t];
                     var mine: array<f32, HELD * PAIRS>;
                     for (var i = 0u; i < HELD; i++) {
                         for (var m = 0u; m < PAIRS; m++) {
@@ -300,12 +301,13 @@ fn walk(index: u32, local: vec3u) {
                     }
                     for (var j = 0u; j < TOKENS; j++) {
                         if (j < t) {
-                            e -= MISSES * number_of_pair(mine, 0u, j) * value[j];
+                            known += number_of_pair(mine, 0u, j) * value[j];
                         }
                         if (PAIRS > 1u && j <= t) {
-                            e -= MISSES * number_of_pair(mine, PAIRS - 1u, j) * value[(PAIRS - 1u) * TOKENS + j];
+                            known += number_of_pair(mine, PAIRS - 1u, j) * value[(PAIRS - 1u) * TOKENS + j];
                         }
                     }
+                    let e = value[t] - MISSES * known;
                     value[t] = MISSES * number_of_token(betas, t) * e;
                     if (OUT_MISSED && live && t < count) {
                         let row = row_of(rows_of(here.batch, here.head, p.state_heads), token_of(anchor, t));
@@ -374,10 +376,13 @@ fn walk(index: u32, local: vec3u) {
                             }
                             // Terms join what the state gave one after another: a sum of their own would be rounded
                             // otherwise with a decay of zero than without one.
+                            // Those of gradients are summed first, which rounds less.
                             var near = out[at];
                             var wc = vec4f(1.0);
-                            if (DECAY == DECAY_COLUMNS) {
+                            if (DECAY == DECAY_COLUMNS || OWN_LAST) {
                                 near = vec4f();
+                            }
+                            if (DECAY == DECAY_COLUMNS) {
                                 wc = select(wc, fading[t], vec4<bool>(OWN_LAST));
                             }
                             for (var past = 0u; past < TOKENS; past++) {
@@ -398,6 +403,8 @@ fn walk(index: u32, local: vec3u) {
                             }
                             if (DECAY == DECAY_COLUMNS) {
                                 out[at] = fma(out[at], wc, near);
+                            } else if (OWN_LAST) {
+                                out[at] += near;
                             } else {
                                 out[at] = near;
                             }
