@@ -1,8 +1,8 @@
 //! EcoFormer on real tensors: learns binary codes for the bundled layer, and attends from them in linear time.
 //!
 //! `cargo run --release --example ecoformer [report.html]`: learnt codes must bring attention closer to the layer's softmax
-//! attention than random hashing does. Learning runs on the host; hashing and attention, all there is once codes are learnt, on the
-//! device.
+//! attention than random hashing does. Learning runs on the host; hashing and attention, all there is once codes are learnt, on
+//! the device.
 mod codes;
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-// What the kernels of kernel hashing share: parameters and where things lie. Heads are counted over batch x heads; anchors, mean
-// and weight have one set a head. Offsets wrap: they take the start of the bound range off an index counted from head 0.
+// What the kernels of kernel hashing share: parameters and where things lie. Heads are counted over batch x heads; anchors,
+// mean and weight have one set a head. Offsets wrap: they take the start of the bound range off an index counted from head 0.
 struct Params {
     tokens: u32,
     heads: u32,

@@ -1,6 +1,7 @@
 // Gradients of the inputs from those of the squared distances, e_ts = pull_ts + spread: with y = x_t / |x_t|,
 //
-//   g = sum_s e_ts a_s        dx_t = -2 (g - y (y.g)) / |x_t|; where |x_t| <= 1e-12, -2 (g - y sum_s e_ts) / 1e-12, y = x_t / 1e-12
+//   g = sum_s e_ts a_s        dx_t = -2 (g - y (y.g)) / |x_t|        or, where |x_t| <= 1e-12 and y = x_t / 1e-12,
+//                             dx_t = -2 (g - y sum_s e_ts) / 1e-12
 //
 // 2 pulls: array<f32>, pulls[(head*T + t)*m + s]        3 grad: array<StateCell>, grad[out_offset + (head*T + t)*C + channel]
 // A lane owns a token, and keeps g where the gradient goes.

@@ -1,5 +1,5 @@
-// Codes of tokens by their distances to anchors: u_r = sum_s weight_rs (exp(-d_s / (2 sigma)) - mean_s); a bit is 1 where u_r > 0,
-// compared as an integer, so that NaN gives 0 and the smallest numbers count.
+// Codes of tokens by their distances to anchors: u_r = sum_s weight_rs (exp(-d_s / (2 sigma)) - mean_s). A bit is 1 where
+// u_r > 0, compared as an integer, so that NaN gives 0 and the smallest numbers count.
 //
 // 2 distances: array<f32>, distances[(head*T + t)*m + s]        3 mean: array<f32>, mean[set*m + s]
 // 4 weight: array<f32>, weight[(set*bits + r)*m + s]

@@ -1,11 +1,12 @@
 // Gradients of the signs, of a token as a query and as a key: with ds_ij = G_i . v_j - e_i,
 //
-//   dh_ir = sum_j ds_ij h_jr + sum_j ds_ji h_jr        over all j; where CAUSAL over j <= i in the first sum and j >= i in the second
+//   dh_ir = sum_j ds_ij h_jr + sum_j ds_ji h_jr        over all j; where CAUSAL over j <= i, and over j >= i in the second sum
 //         = G_i . S_r - e_i z_r + v_i . R_r - E_r      S, z sums of h_r v and h_r; R, E of h_r G and h_r e
 //
 // where CAUSAL from the states of other parts, and from pairs within its own.
 //
-// 3 state: array<vec4f>, S and z        4 rows_state: array<vec4f>, R and E        6 grad: array<f32>, grad[o_offset + (head*T + t)*bits + r]
+// 3 state: array<vec4f>, S and z        4 rows_state: array<vec4f>, R and E
+// 6 grad: array<f32>, grad[o_offset + (head*T + t)*bits + r]
 // A lane owns four bits of four tokens.
 @group(0) @binding(3) var<storage, read> state: array<vec4f>;
 @group(0) @binding(4) var<storage, read> rows_state: array<vec4f>;

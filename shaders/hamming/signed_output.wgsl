@@ -1,9 +1,9 @@
 // What each token takes from the others, with h_i.h_j = bits - 2 popcount(code_i xor code_j) and c the offset:
 //
-//   n_i = sum_j (h_i.h_j + c) x_j, or where OWN sum_j (h_i.h_j) x_j + c x_i       over all j; where CAUSAL over j <= i, or j >= i
-//   o_i = n_i / (sum_j (h_i.h_j) + c count)                                       where DIVIDE, else n_i; where REVERSE
+//   n_i = sum_j (h_i.h_j + c) x_j, or where OWN sum_j (h_i.h_j) x_j + c x_i
+//   o_i = n_i / (sum_j (h_i.h_j) + c count) where DIVIDE, else n_i
 //
-// from the state of all tokens, or that of other parts with the tokens of its own one by one. The sum of h_i.h_j is an integer,
+// over all j; where CAUSAL over j <= i, or where REVERSE over j >= i: from the state of all tokens, or that of other parts with the tokens of its own one by one. The sum of h_i.h_j is an integer,
 // and the whole denominator is one where WHOLE_OFFSET.
 //
 // 3 state: array<vec4f>, as signed_state writes it

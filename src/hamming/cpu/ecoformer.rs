@@ -18,8 +18,8 @@ use crate::{
 pub struct Outputs {
     /// Outputs, `[B, H, T, V]`.
     pub o: Vec<f64>,
-    /// The sum of the absolute values of the terms of each, (bits + c) sum_j|v_j| / sum_j s_ij, by which rounding errors are judged.
-    /// Released: (bits sum_j|v_j| + c |v_i|) / sum_j s_ij.
+    /// The sum of the absolute values of the terms of each, (bits + c) sum_j|v_j| / sum_j s_ij, by which rounding errors are
+    /// judged. Released: (bits sum_j|v_j| + c |v_i|) / sum_j s_ij.
     pub magnitude: Vec<f64>,
 }
 
@@ -157,7 +157,8 @@ impl<'a> Head<'a> {
         &self.h[t * self.bits..][..self.bits]
     }
 
-    /// Calls `read` for each token with the state that it sees of rows x and weights w; in reverse, it sees itself and later ones.
+    /// Calls `read` for each token with the state that it sees of rows x and weights w; in reverse, it sees itself and later
+    /// ones.
     fn walk(
         &self,
         x: &[f64],

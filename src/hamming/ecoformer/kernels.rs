@@ -114,8 +114,8 @@ pub(super) fn scan(total: bool, reverse: bool) -> Arc<Kernel> {
     )
 }
 
-/// Outputs from values, or sums over rows from the other end; the numbers are tokens of a lane, and whether the denominator is an
-/// integer.
+/// Outputs from values, or sums over rows from the other end; the numbers are tokens of a lane, and whether the denominator is
+/// an integer.
 pub(super) fn output(
     source: Source,
     put: Put,

@@ -6,9 +6,9 @@
 //! released:  o_i = (sum_j (h_i·h_j) v_j + c v_i) / sum_j s_ij                what published checkpoints were trained with
 //! ```
 //!
-//! The sums over j are those of a state, S_r = sum_j h_jr v_j and z_r = sum_j h_jr for each bit r, so that h_iᵀ S and h_iᵀ z take
-//! additions and subtractions only, b a token and column, whatever the number of tokens. z is made of integers, and so is the
-//! denominator where c is one.
+//! The sums over j are those of a state, S_r = sum_j h_jr v_j and z_r = sum_j h_jr for each bit r, so that h_iᵀ S and h_iᵀ z
+//! take additions and subtractions only, b a token and column, whatever the number of tokens. z is made of integers, and so is
+//! the denominator where c is one.
 //!
 //! [`ecoformer_attention`] computes o, [`ecoformer_attention_backward`] the gradients of v and of the signs h.
 //! [`crate::hamming::kernel_hash()`] makes the codes, [`crate::hamming::ksh_fit()`] learns how,
@@ -18,6 +18,7 @@
 pub(crate) mod cases;
 mod kernels;
 pub mod plan;
+mod steps;
 
 use super::bits::words;
 use crate::{
@@ -179,23 +180,24 @@ pub struct Gradients<'a> {
 /// o_i = sum_j (h_i·h_j + c) v_j / sum_j (h_i·h_j + c)            released: (sum_j (h_i·h_j) v_j + c v_i) / sum_j (h_i·h_j + c)
 /// ```
 ///
-/// over all j, or over j <= i where causal. Shapes: codes `[B, H, T, ⌈bits/32⌉]` u32, v, o `[B, H, T, V]`; row-major, last index
-/// fastest.
+/// over all j, or over j <= i where causal. Shapes: codes `[B, H, T, ⌈bits/32⌉]` u32, v, o `[B, H, T, V]`; row-major, last
+/// index fastest.
 ///
 /// Cost: `2 B H T (bits + 1) (V + 4)` additions; where causal, about `B H T L/2` popcounts and multiply-adds a column more for
 /// parts of L = 64 tokens (128 from 65 bits on). Temporaries: a state of `(bits + 1)(V + 4)` f32 for each part, of up to 512
 /// tokens where not causal, and where v has 16 bits and an odd width, o in f32.
 ///
-/// Accuracy: each error is at most 4u (bits + log2 T) times the sum of the absolute values of the terms, (bits + c) sum_j|v_j| /
-/// sum_j s_ij, u = 2^-24, and half a unit in the last place of the storage type; integer values and offsets are exact up to the
-/// division while their sums are below 2^24. Deterministic: two runs are bit-equal.
+/// Accuracy: each error is at most 4u (bits + log2 T) times the sum of the absolute values of the terms, (bits + c) sum_j|v_j|
+/// / sum_j s_ij, u = 2^-24, and half a unit in the last place of the storage type; integer values and offsets are exact up to
+/// the division while their sums are below 2^24. Deterministic: two runs are bit-equal.
 ///
 /// # Errors
 /// `Argument` when sizes, dtype or options do not fit together, among them an offset that is not above the number of bits;
-/// `Limit` when one head exceeds a binding or the scratch budget; `Shader`, `OutOfMemory`, `Timeout`, `DeviceLost` from the device.
+/// `Limit` when one head exceeds a binding or the scratch budget; `Shader`, `OutOfMemory`, `Timeout`, `DeviceLost` from the
+/// device.
 ///
-/// Source: J. Liu et al., EcoFormer: Energy-Saving Attention with Linear Complexity, 2022; the released normaliser is that of its
-/// code.
+/// Source: J. Liu et al., EcoFormer: Energy-Saving Attention with Linear Complexity, 2022; the released normaliser is that of
+/// its code.
 pub fn ecoformer_attention<T: Elem>(
     gpu: &Gpu,
     shape: &Shape,
@@ -229,15 +231,16 @@ pub fn record_ecoformer_attention<T: Elem>(
 /// Gradients of v and of the signs from that of o.
 ///
 /// ```text
-/// G_i = dO_i / sum_j s_ij        ds_ij = G_i·v_j - G_i·o_i        dv_j = sum_i s_ij G_i        released: sum_i (h_i·h_j) G_i + c G_j
+/// G_i = dO_i / sum_j s_ij        ds_ij = G_i·v_j - G_i·o_i
+/// dv_j = sum_i s_ij G_i          released: sum_i (h_i·h_j) G_i + c G_j
 /// dh_i = sum_j ds_ij h_j + sum_j ds_ji h_j                        a token as a query, and as a key
 /// ```
 ///
 /// o is computed again. dh is the gradient of the formula at h = ±1, to be handed straight through the sign: see
 /// [`kernel_hash_backward`](crate::hamming::kernel_hash_backward()). Shapes: grad_o, dv `[B, H, T, V]`, dh `[B, H, T, bits]`.
 ///
-/// Cost: about four times that of [`ecoformer_attention`]; linear in T. Temporaries: two sets of its states, a row of V + 4 f32 a
-/// token and, where causal, 64 (or 128) f32 a token.
+/// Cost: about four times that of [`ecoformer_attention`]; linear in T. Temporaries: two sets of its states, a row of V + 4 f32
+/// a token and, where causal, 64 (or 128) f32 a token.
 ///
 /// Accuracy: root-mean-square error to the f64 reference, relative, <= 2e-5. Deterministic: two runs are bit-equal.
 ///

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! [`kernel_hash()`] makes the codes of [`ecoformer_attention`](crate::hamming::ecoformer_attention()),
-//! [`kernel_hash_backward`] carries gradients of its signs to x, [`ksh_fit`](crate::hamming::ksh_fit()) learns anchors, mean and
-//! weight, and [`cpu`](crate::hamming::cpu::kernel_hash) is the f64 reference.
+//! [`kernel_hash_backward`] carries gradients of its signs to x, [`ksh_fit`](crate::hamming::ksh_fit()) learns anchors, mean
+//! and weight, and [`cpu`](crate::hamming::cpu::kernel_hash) is the f64 reference.
 
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 mod kernels;
 pub mod plan;
+mod steps;
 
 use super::bits::{check_bits, words};
 use crate::{
@@ -122,10 +123,11 @@ impl Shape {
 /// The width of the kernel: σ stands where a variance would, though it is a mean squared distance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sigma {
-    /// A number above 0. A token's code depends on that token alone: the only choice for causal attention and for streams, though
-    /// nothing here can check that.
+    /// A number above 0. A token's code depends on that token alone: the only choice for causal attention and for streams,
+    /// though nothing here can check that.
     Frozen(f32),
-    /// The mean of d over the sequence's tokens and anchors, at least [`SMALL`]: every token of a sequence has a say in every code.
+    /// The mean of d over the sequence's tokens and anchors, at least [`SMALL`]: every token of a sequence has a say in every
+    /// code.
     SequenceMean,
 }
 
@@ -157,22 +159,22 @@ pub struct Outputs<'a> {
 /// y = x / max(|x|, 1e-12)        d_s = max(0, |y|² + |a_s|² - 2 y·a_s)        u_r = sum_s weight_rs (exp(-d_s / 2σ) - mean_s)
 /// ```
 ///
-/// and bit r of a code is u_r > 0, compared as integers: NaN and both zeros give 0. (The published code's sign has a third value
-/// at 0.) Shapes: x `[B, H, T, C]`, anchors `[H, m, C]`, mean `[H, m]`, weight `[H, bits, m]`, words `[B, H, T, ⌈bits/32⌉]` u32,
-/// projection `[B, H, T, bits]`; row-major, last index fastest.
+/// and bit r of a code is u_r > 0, compared as integers: NaN and both zeros give 0. (The published code's sign has a third
+/// value at 0.) Shapes: x `[B, H, T, C]`, anchors `[H, m, C]`, mean `[H, m]`, weight `[H, bits, m]`, words `[B, H, T,
+/// ⌈bits/32⌉]` u32, projection `[B, H, T, bits]`; row-major, last index fastest.
 ///
 /// Cost: `2 B H T m (C + bits)` operations. Temporaries: the distances, m f32 a token, for as many heads at a time as fit.
 ///
-/// Accuracy: the error of u is at most 1e-5 sum_s |weight_rs (κ_s - mean_s)| for anchors of about unit length and |x| between 1e-18
-/// and 1e18; bits with |u| below that may differ from those of the f64 reference, all others are equal. Deterministic: two runs
-/// are bit-equal.
+/// Accuracy: the error of u is at most 1e-5 sum_s |weight_rs (κ_s - mean_s)| for anchors of about unit length and |x| between
+/// 1e-18 and 1e18; bits with |u| below that may differ from those of the f64 reference, all others are equal. Deterministic:
+/// two runs are bit-equal.
 ///
 /// # Errors
-/// `Argument` when sizes, dtype or σ do not fit together; `Limit` when one head exceeds a binding or the scratch budget; `Shader`,
-/// `OutOfMemory`, `Timeout`, `DeviceLost` from the device.
+/// `Argument` when sizes, dtype or σ do not fit together; `Limit` when one head exceeds a binding or the scratch budget;
+/// `Shader`, `OutOfMemory`, `Timeout`, `DeviceLost` from the device.
 ///
-/// Source: J. Liu et al., EcoFormer: Energy-Saving Attention with Linear Complexity, 2022; W. Liu et al., Supervised Hashing with
-/// Kernels, 2012.
+/// Source: J. Liu et al., EcoFormer: Energy-Saving Attention with Linear Complexity, 2022; W. Liu et al., Supervised Hashing
+/// with Kernels, 2012.
 pub fn kernel_hash<T: Elem>(
     gpu: &Gpu,
     shape: &Shape,
@@ -217,16 +219,18 @@ pub fn record_kernel_hash<T: Elem>(
 /// Gradient of x from that of the signs h = 2 bit - 1, handed straight through the sign where |u| < 1.
 ///
 /// ```text
-/// du_r = dh_r [|u_r| < 1]        dκ_s = sum_r weight_rs du_r        dd_s = -κ_s dκ_s / 2σ, with σ the sequence's mean of d also
-/// dσ / (T m), dσ = sum_ts κ_ts dκ_ts d_ts / 2σ²                      dy = 2 sum_s dd_s (y - a_s), then through y = x / max(|x|, 1e-12)
+/// du_r = dh_r [|u_r| < 1]        dκ_s = sum_r weight_rs du_r        dd_s = -κ_s dκ_s / 2σ
+/// σ the sequence's mean:         dd_s also gets dσ / (T m), dσ = sum_ts κ_ts dκ_ts d_ts / 2σ²
+/// dy = 2 sum_s dd_s (y - a_s)    then through y = x / max(|x|, 1e-12)
 /// ```
 ///
-/// u is computed again. Anchors, mean and weight get no gradient. Shapes: grad_h `[B, H, T, bits]`, grad_x `[B, H, T, C]`, both f32.
+/// u is computed again. Anchors, mean and weight get no gradient. Shapes: grad_h `[B, H, T, bits]`, grad_x `[B, H, T, C]`, both
+/// f32.
 ///
 /// Cost: about twice that of [`kernel_hash()`]. Temporaries: 2 m + bits f32 a token, for as many heads at a time as fit.
 ///
-/// Accuracy: root-mean-square error to the f64 reference, relative, <= 2e-5, where no |u| is within rounding of 1. Deterministic: two
-/// runs are bit-equal.
+/// Accuracy: root-mean-square error to the f64 reference, relative, <= 2e-5, where no |u| is within rounding of 1.
+/// Deterministic: two runs are bit-equal.
 ///
 /// # Errors
 /// As [`kernel_hash()`].

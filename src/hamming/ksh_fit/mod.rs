@@ -1,10 +1,11 @@
 //! Learning codes: greedy kernel-based supervised hashing, on the CPU.
 //!
-//! A code of b bits should agree between tokens that attend to each other: sum_r y_ri y_rj = b - 2 d_ij is fitted to b S0_ij, with
-//! S0_ij = 1 for the most similar tokens of a row, -1 for the least similar and 0 between. Bit by bit, a vector a of weights is
-//! learnt so that y = sign(K a), K the centred kernel values between tokens and anchors, fits what the bits before it left over.
-//! [`ksh_fit`] returns what [`kernel_hash`](crate::hamming::kernel_hash()) needs.
+//! A code of b bits should agree between tokens that attend to each other: sum_r y_ri y_rj = b - 2 d_ij is fitted to b S0_ij,
+//! with S0_ij = 1 for the most similar tokens of a row, -1 for the least similar and 0 between. Bit by bit, a vector a of
+//! weights is learnt so that y = sign(K a), K the centred kernel values between tokens and anchors, fits what the bits before
+//! it left over. [`ksh_fit`] returns what [`kernel_hash`](crate::hamming::kernel_hash()) needs.
 
+mod learner;
 mod random;
 mod sample;
 #[cfg(test)]
@@ -15,14 +16,11 @@ use rayon::prelude::*;
 use crate::{
     Error, Result,
     error::length,
-    hamming::{
-        bits::check_bits,
-        kernel_hash::{self, SMALL},
-    },
+    hamming::{bits::check_bits, kernel_hash},
 };
 
+use learner::{Learner, Try, judge};
 use random::Random;
-use sample::Sample;
 
 const OP: &str = "ksh_fit";
 
@@ -96,16 +94,16 @@ impl Default for Options {
     }
 }
 
-/// What tells similar tokens from others: row i of S0 is 1 at the l largest entries of row i of a matrix, then -1 at the l smallest;
-/// of equal entries, those that come first.
+/// What tells similar tokens from others: row i of S0 is 1 at the l largest entries of row i of a matrix, then -1 at the l
+/// smallest; of equal entries, those that come first.
 #[derive(Clone, Copy, Debug)]
 pub enum Supervision<'a> {
     /// Products of the normalised rows of x, as in the published code.
     Inputs,
     /// Attention maps, or any scores, `[batch, heads, tokens, tokens]`.
     Maps(&'a [f32]),
-    /// The maps of a softmax attention, from its queries and keys `[batch, heads, tokens, width]`. Softmax and a positive scale do
-    /// not change the order in a row, so that products do, and no map is ever whole.
+    /// The maps of a softmax attention, from its queries and keys `[batch, heads, tokens, width]`. Softmax and a positive scale
+    /// do not change the order in a row, so that products do, and no map is ever whole.
     Products {
         /// Queries.
         q: &'a [f32],
@@ -155,24 +153,25 @@ impl Bit {
 /// Learns codes for tokens: greedy kernel-based supervised hashing.
 ///
 /// ```text
-/// a⁰ ~ N(0, 1)^m        L(a) = -mean(yᵀ S y) / (N b), y = tanh(K a / 2)        grad = -mean Kᵀ[½ (1 - y²) ∘ (S y + Sᵀ y)] / (N b)
+/// a⁰ ~ N(0, 1)^m        L(a) = -mean(yᵀ S y) / (N b), y = tanh(K a / 2)
+///                       grad = -mean Kᵀ[½ (1 - y²) ∘ (S y + Sᵀ y)] / (N b)
 /// ```
 ///
-/// over samples and heads, for each bit in turn: `steps` steps of descent from a⁰; with y = ±1, the sign of K a, the result is kept
-/// if its loss is below that of a⁰, so that no bit is worse than a random one; then S ← S - y yᵀ, which starts as b S0. S is not
-/// formed: S y = b S0 y - sum over earlier y' of y' (y'·y), and S0 has 2 l entries a row. Anchors are normalised rows of sample 0 at m
-/// random positions, the same for all heads; σ is each sequence's mean squared distance.
+/// over samples and heads, for each bit in turn: `steps` steps of descent from a⁰; with y = ±1, the sign of K a, the result is
+/// kept if its loss is below that of a⁰, so that no bit is worse than a random one; then S ← S - y yᵀ, which starts as b S0. S
+/// is not formed: S y = b S0 y - sum over earlier y' of y' (y'·y), and S0 has 2 l entries a row. Anchors are normalised rows of
+/// sample 0 at m random positions, the same for all heads; σ is each sequence's mean squared distance.
 ///
-/// `told` hears of every bit when it is done. Time: about `8 B H N (m + l + b) steps b` operations in f64, parallel over heads, plus
-/// `B H N²` products once for the supervision. Memory: `B H N (m + 2 l + b)` numbers. Sums are f64 and hard losses integers; equal
-/// seeds give equal results.
+/// `told` hears of every bit when it is done. Time: about `8 B H N (m + l + b) steps b` operations in f64, parallel over heads,
+/// plus `B H N²` products once for the supervision. Memory: `B H N (m + 2 l + b)` numbers. Sums are f64 and hard losses
+/// integers; equal seeds give equal results.
 ///
 /// # Errors
-/// `Argument` for wrong lengths, fewer tokens than 2 l or m, or options that make no sense; `Numeric` with the number of the bit
-/// where weights stop being finite.
+/// `Argument` for wrong lengths, fewer tokens than 2 l or m, or options that make no sense; `Numeric` with the number of the
+/// bit where weights stop being finite.
 ///
-/// Source: J. Liu et al., EcoFormer: Energy-Saving Attention with Linear Complexity, 2022; W. Liu et al., Supervised Hashing with
-/// Kernels, 2012.
+/// Source: J. Liu et al., EcoFormer: Energy-Saving Attention with Linear Complexity, 2022; W. Liu et al., Supervised Hashing
+/// with Kernels, 2012.
 pub fn ksh_fit(
     shape: &Shape,
     options: &Options,
@@ -270,176 +269,6 @@ fn check(shape: &Shape, options: &Options, x: &[f32], supervision: Supervision<'
             length(OP, "k", k.len(), shape.rows() * width)
         }
     }
-}
-
-/// Weights of a bit before and after descent, with their hard losses.
-struct Try {
-    start: Vec<f64>,
-    end: Vec<f64>,
-    losses: [i64; 2],
-}
-
-impl Try {
-    fn finite(&self) -> bool {
-        self.start.iter().chain(&self.end).all(|x| x.is_finite())
-    }
-}
-
-fn judge(accept: Accept, tries: &[Try]) -> Bit {
-    let [start, learnt]: [Vec<i64>; 2] = [0, 1].map(|n: usize| {
-        tries
-            .iter()
-            .filter_map(|t| t.losses.get(n).copied())
-            .collect()
-    });
-    let better = learnt.iter().sum::<i64>() < start.iter().sum::<i64>();
-    let both = start.iter().zip(&learnt);
-    let kept = both.map(|(start, learnt)| match accept {
-        Accept::PerHead => learnt < start,
-        Accept::Global => better,
-    });
-    Bit {
-        kept: kept.collect(),
-        start,
-        learnt,
-    }
-}
-
-/// One head: its samples, and what it has learnt so far.
-struct Learner {
-    options: Options,
-    /// What the mean over samples and heads, over N b, multiplies.
-    share: f64,
-    samples: Vec<Sample>,
-    anchors: Vec<f64>,
-    mean: Vec<f64>,
-    weight: Vec<f64>,
-}
-
-impl Learner {
-    /// With the mean over samples of σ.
-    fn new(
-        shape: &Shape,
-        options: &Options,
-        x: &[f32],
-        supervision: Supervision<'_>,
-        positions: &[usize],
-        head: usize,
-    ) -> (Learner, f64) {
-        let Shape {
-            batch,
-            heads,
-            tokens,
-            channels,
-        } = *shape;
-        // The rows of a sample of this head.
-        let rows = |values: &[f32], sample: usize, width: usize| -> Vec<f64> {
-            let begin = (sample * heads + head) * tokens * width;
-            let rows = values.get(begin..begin + tokens * width);
-            rows.unwrap_or(&[]).iter().map(|x| f64::from(*x)).collect()
-        };
-        let units: Vec<Vec<f64>> = (0..batch)
-            .map(|sample| normalised(&rows(x, sample, channels), channels))
-            .collect();
-        let first = units.first().map_or(&[][..], Vec::as_slice);
-        let anchors: Vec<f64> = positions
-            .iter()
-            .filter_map(|t| first.chunks_exact(channels).nth(*t))
-            .flatten()
-            .copied()
-            .collect();
-        let mut sigmas = 0.0;
-        let mut mean = vec![0.0; options.anchors];
-        let mut samples = Vec::new();
-        for (n, unit) in units.iter().enumerate() {
-            let (kernel, sigma) = sample::kernel(unit, &anchors, channels);
-            sigmas += sigma;
-            for row in kernel.chunks_exact(options.anchors) {
-                let share = (batch * tokens) as f64;
-                mean.iter_mut().zip(row).for_each(|(m, k)| *m += k / share);
-            }
-            let (l, bits) = (options.pairs, options.bits);
-            let targets = match supervision {
-                Supervision::Inputs => sample::by_products(unit, unit, channels, l),
-                Supervision::Maps(maps) => sample::by_rows(&rows(maps, n, tokens), tokens, l),
-                Supervision::Products { q, k, width } => {
-                    sample::by_products(&rows(q, n, width), &rows(k, n, width), width, l)
-                }
-            };
-            samples.push(Sample::new(kernel, options.anchors, targets, bits));
-        }
-        samples.iter_mut().for_each(|sample| sample.centre(&mean));
-        let learner = Learner {
-            options: *options,
-            share: 1.0 / (batch * heads * tokens * options.bits) as f64,
-            samples,
-            anchors,
-            mean,
-            weight: Vec::new(),
-        };
-        (learner, sigmas / batch as f64)
-    }
-
-    /// The gradient of the loss at some weights.
-    fn gradient(&self, a: &[f64]) -> Vec<f64> {
-        let mut gradient = vec![0.0; a.len()];
-        for sample in &self.samples {
-            sample.add_gradient(a, -self.share, &mut gradient);
-        }
-        gradient
-    }
-
-    /// The exact loss of the signs of some weights.
-    fn hard_loss(&self, a: &[f64]) -> i64 {
-        let scores = self
-            .samples
-            .iter()
-            .map(|sample| sample.score(&sample.signs(a)));
-        -scores.sum::<i64>()
-    }
-
-    /// Descends from some weights.
-    fn learn(&self, start: Vec<f64>) -> Try {
-        let Options {
-            rate,
-            momentum,
-            steps,
-            ..
-        } = self.options;
-        let mut a = start.clone();
-        let mut speed = vec![0.0; a.len()];
-        for _ in 0..steps {
-            let gradient = self.gradient(&a);
-            for ((a, speed), g) in a.iter_mut().zip(&mut speed).zip(gradient) {
-                *speed = momentum * *speed + g;
-                *a -= rate * (g + momentum * *speed);
-            }
-        }
-        Try {
-            losses: [self.hard_loss(&start), self.hard_loss(&a)],
-            start,
-            end: a,
-        }
-    }
-
-    /// Makes weights the next bit's.
-    fn take(&mut self, a: Vec<f64>) {
-        for sample in &mut self.samples {
-            let y = sample.signs(&a);
-            sample.take(y);
-        }
-        self.weight.extend(a);
-    }
-}
-
-/// Rows over their norms.
-fn normalised(rows: &[f64], width: usize) -> Vec<f64> {
-    rows.chunks_exact(width)
-        .flat_map(|row| {
-            let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt().max(SMALL);
-            row.iter().map(move |x| x / norm)
-        })
-        .collect()
 }
 
 impl Fit {

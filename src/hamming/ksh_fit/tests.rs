@@ -1,6 +1,6 @@
 //! What is not public: residues, gradients, random numbers, and one result that must not change.
 
-use super::*;
+use super::{sample::Sample, *};
 
 const SHAPE: Shape = Shape {
     batch: 2,
