@@ -4,8 +4,6 @@
 @group(0) @binding(1) var<storage, read> own: array<f32>;
 
 fn own_row(n: u32, column: u32) -> f32 {
-    if (column < p.value) {
-        return own[p.own_offset + n * p.value + column];
-    }
-    return 1.0;
+    let x = own[p.own_offset + n * p.value + min(column, p.value - 1u)];
+    return select(1.0, x, column < p.value);
 }

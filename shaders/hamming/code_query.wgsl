@@ -30,8 +30,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             for (var t = 0u; t < p.span; t++) {
                 let own = table_of(list, t);
                 let weight = weights_of(own);
+                var at = half_row(own, x_of(code), slice) + c;
                 for (var y = slice; y < (1u << p.y_bits); y += SLICES) {
-                    sum += y_weight(weight, y ^ y_of(code)) * table[half_row(own, x_of(code), y) + c];
+                    sum += y_weight(weight, y ^ y_of(code)) * table[at];
+                    at += SLICES * (p.value + 1u);
                 }
                 let start = own / p.share * p.len;
                 for (var j = select(p.begin, i, REVERSE) + slice; j < select(i + 1u, p.end, REVERSE); j += SLICES) {

@@ -1,6 +1,6 @@
 //! What the table costs, for those who choose between it and the quadratic form.
 
-use super::{Options, Shape, shape::CHUNK};
+use super::{Options, Shape};
 use crate::{
     Result,
     gpu::{Caps, Class},
@@ -60,7 +60,7 @@ pub fn cost_ms(shape: &Shape, options: &Options, caps: &Caps) -> Result<f64> {
     let (keys, queries) = (tables * shape.keys as f64, shape.query_len() as f64);
     let bits = options.bits;
     let ns = if options.causal {
-        let chunk = options.chunk.unwrap_or(CHUNK) as f64;
+        let chunk = options.chunk(caps.class) as f64;
         let (low, high) = (
             (1u64 << (bits / 2)) as f64,
             (1u64 << (bits - bits / 2)) as f64,

@@ -1,7 +1,7 @@
 //! What a call is about: sizes, options, and the factors that follow from them.
 
 use super::OP;
-use crate::{Error, Result, hamming::bits::check_bits};
+use crate::{Error, Result, gpu::Class, hamming::bits::check_bits};
 
 /// The longest codes: a table has 2^bits rows.
 pub const MAX_BITS: usize = 18;
@@ -14,9 +14,6 @@ pub const MAX_RANGE: f64 = 80.0;
 
 /// The longest chunk of the causal form.
 pub const MAX_CHUNK: usize = 256;
-
-/// The chunk that is taken where none is asked for.
-pub(crate) const CHUNK: usize = 128;
 
 /// Sizes of a call. Heads come before tokens: q is `[batch, heads, queries, 1]`, k `[batch, kv_heads, keys, 1]`, v
 /// `[batch, kv_heads, keys, value]`, o `[batch, heads, queries, value]`.
@@ -62,6 +59,16 @@ impl Options {
             causal: false,
             chunk: None,
         }
+    }
+
+    /// The chunk that is asked for, or: 128 where dispatches are what costs; on a software adapter no more than half of the bits
+    /// have codes, so that a token's own chunk costs no more than the table.
+    pub(crate) fn chunk(&self, class: Class) -> usize {
+        let chunk = match class {
+            Class::Cpu => (1 << (self.bits / 2)).clamp(32, 128),
+            _ => 128,
+        };
+        self.chunk.unwrap_or(chunk)
     }
 
     /// β of every bit for a head of queries.

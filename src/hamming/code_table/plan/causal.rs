@@ -6,10 +6,7 @@ use super::{Call, Piece, count, weights, whole, words};
 use crate::{
     Error, Result,
     gpu::Class,
-    hamming::code_table::{
-        kernels::{self, Into, Lanes, Params, Source},
-        shape::{CHUNK, MAX_CHUNK},
-    },
+    hamming::code_table::kernels::{self, Into, Lanes, Params, Source},
     linear::copy,
     plan::Slot,
 };
@@ -80,7 +77,7 @@ struct Products {
 
 impl Call<'_> {
     fn chunk(&self) -> u64 {
-        let chunk = self.options.chunk.unwrap_or(CHUNK).min(MAX_CHUNK) as u64;
+        let chunk = self.options.chunk(self.caps.class) as u64;
         chunk.min(self.keys().max(1))
     }
 
