@@ -208,14 +208,15 @@ impl Problem for Symmetric {
     }
 }
 
-fn made(name: &str, [rows, columns, bits]: [usize; 3], mut params: Value) -> Case {
+fn made(name: &str, [rows, columns, bits]: [usize; 3], params: Value) -> Case {
     let mut numbers = Numbers::of(name);
-    params["bits"] = bits.into();
     let inputs = [
         ("a", numbers.words(&[rows, words(bits)])),
         ("b", numbers.words(&[columns, words(bits)])),
     ];
-    Case::made(name, distance::OP, params, inputs)
+    let mut case = Case::made(name, distance::OP, params, inputs);
+    case.params.insert("bits".into(), bits.into());
+    case
 }
 
 fn builtin() -> Vec<Case> {

@@ -25,6 +25,8 @@ pub(crate) const OP: Op = Op {
 
 struct MaxSim {
     bits: usize,
+    /// Whether the nearest tokens are asked for.
+    nearest: bool,
     /// Bounds of queries and of documents.
     bounds: [Vec<u32>; 2],
     counted: Vec<bool>,
@@ -55,6 +57,7 @@ fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
     };
     let mut problem = MaxSim {
         bits,
+        nearest: case.flag("nearest", true)?,
         bounds: [bounds("cu_queries")?, bounds("cu_documents")?],
         counted: match case.inputs.get("counted") {
             Some(array) => array.values().into_iter().map(|flag| flag != 0.0).collect(),
@@ -88,14 +91,15 @@ impl Problem for MaxSim {
             dtype: Dtype::I32,
             ..exact("score", &[queries, documents])
         };
-        vec![
-            score,
-            exact("nearest", &[documents, self.runs().query_tokens()]),
-        ]
+        let nearest = exact("nearest", &[documents, self.runs().query_tokens()]);
+        [score]
+            .into_iter()
+            .chain(self.nearest.then_some(nearest))
+            .collect()
     }
 
     fn plans(&self, caps: &Caps, _all: bool) -> Result<Vec<Plan>, Error> {
-        Ok(vec![maxsim::plan(&self.runs(), true, caps)?])
+        Ok(vec![maxsim::plan(&self.runs(), self.nearest, caps)?])
     }
 
     fn reference(&self) -> Result<Vec<Reference>, Error> {
@@ -105,7 +109,10 @@ impl Problem for MaxSim {
             values: scores.into_iter().map(f64::from).collect(),
             magnitude: Vec::new(),
         };
-        Ok(vec![scores, expect(nearest)])
+        Ok([scores]
+            .into_iter()
+            .chain(self.nearest.then(|| expect(nearest)))
+            .collect())
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
@@ -133,7 +140,10 @@ fn builtin() -> Vec<Case> {
     let mut masked = made("maxsim_masked", 70, &[0, 3, 3, 8], &[0, 0, 5, 6, 40, 40]);
     let counted = Array::u32(&[8], &[1, 0, 1, 1, 1, 0, 0, 1]);
     masked.inputs.insert("counted".into(), counted);
+    let mut scores = made("maxsim_scores", 64, &[0, 3, 7], &[0, 9, 20]);
+    scores.params.insert("nearest".into(), false.into());
     vec![
+        scores,
         made("maxsim", 128, &[0, 32], &[0, 40, 41, 100]),
         masked,
         made("maxsim_empty", 33, &[0, 4], &[0, 0, 0]),

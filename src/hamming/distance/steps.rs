@@ -13,7 +13,7 @@ use crate::{
         tile::Tile,
     },
     plan::{ALIGN, Bind, Builder, Plan, Slot, Step, Work},
-    rows::{Rows, dispatches},
+    rows::{Rows, cut, dispatches},
 };
 
 params! {
@@ -266,10 +266,9 @@ impl<'a> Planner<'a> {
             words.end == words.start
                 || 4 * (words.end - words.start) + ALIGN <= self.caps.binding_bytes
         };
-        let bands = match triangle {
-            Triangle::Full => vec![0..tiles],
-            Triangle::Condensed => crate::rows::cut(0..tiles, 1, 0.0, &fits)?,
-        };
+        let bands = cut(0..tiles, 1, 0.0, &|band| {
+            triangle == Triangle::Full || fits(band)
+        })?;
         let mut steps = Vec::new();
         for band in bands {
             let span = words_of(&band);
