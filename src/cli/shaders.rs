@@ -76,6 +76,8 @@ fn kernels() -> Result<Vec<Arc<Kernel>>, Failure> {
             plans.extend(rival_plans(&caps)?);
             for problem in &problems {
                 plans.extend(problem.plans(&caps, true)?);
+                let adjoint = problem.adjoint().map(|adjoint| adjoint.plans(&caps, true));
+                plans.extend(adjoint.transpose()?.into_iter().flatten());
             }
             found.extend(
                 plans
