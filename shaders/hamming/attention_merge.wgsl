@@ -27,7 +27,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> table: array<f32>;
 
 // Of rows without keys.
-const LOWEST: f32 = -3.4028235e38;
+const LOWEST: f32 = -0x1.fffffep+127;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -76,8 +76,9 @@ fn kernels() -> Result<Vec<Arc<Kernel>>, Failure> {
             plans.extend(rival_plans(&caps)?);
             for problem in &problems {
                 plans.extend(problem.plans(&caps, true)?);
-                if let Some(adjoint) = problem.adjoint() {
-                    plans.extend(adjoint.plans(&caps, true)?);
+                match problem.adjoint().map(|adjoint| adjoint.plans(&caps, true)) {
+                    None | Some(Err(Error::Unsupported { .. })) => {}
+                    Some(adjoints) => plans.extend(adjoints?),
                 }
             }
             found.extend(

@@ -18,9 +18,7 @@ use subquad::{
     plan::Plan,
 };
 
-#[path = "../common/device.rs"]
-mod device;
-use device::{Number, download, gpu, round, upload};
+use crate::device::{Number, download, gpu, round, upload};
 
 /// A call's tensors on the host. Pads of codes are garbage.
 #[derive(Clone)]

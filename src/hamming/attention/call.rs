@@ -106,7 +106,7 @@ impl<T: Elem> Inputs<'_, T> {
 /// row of the whole. Units: none; beta is per bit.
 ///
 /// Cost: W population counts and 2V operations for each pair that sees each other. Where 2 |beta| bits > 80, weights are relative
-/// to the row's largest, which one more pass over the codes finds first; [`Denominator::Integer`], `top_n` and `radius` count
+/// to the row's largest, which one more pass over the codes finds first; `Denominator::Integer`, `top_n` and `radius` count
 /// distances in one more pass, `top_n` without ties in two. Temporaries: sums of the outputs, and with counts bits + 1 numbers a
 /// query, both for some rows at a time, 64 MiB each at most.
 ///
