@@ -30,26 +30,23 @@ fn main() {
             .expect("bench cases have a plan")
             .remove(0);
         group.throughput(Throughput::Elements(plan.work.flops as u64));
-        group.bench_function(
-            case.name.rsplit('/').next().unwrap_or(&case.name),
-            |bencher| {
-                let mut loaded = Loaded::new(&gpu, problem).expect("inputs upload");
-                let mut submit = |calls: u64| {
-                    let started = Instant::now();
-                    for _ in 0..calls {
-                        let mut pass = gpu.pass("bench");
-                        loaded
-                            .record(&mut pass, &plan, false)
-                            .expect("a plan records");
-                        pass.submit().expect("a pass submits");
-                    }
-                    gpu.wait().expect("the device finishes");
-                    started.elapsed()
-                };
-                submit(1);
-                bencher.iter_custom(submit);
-            },
-        );
+        group.bench_function(case.name.replace('/', " "), |bencher| {
+            let mut loaded = Loaded::new(&gpu, problem).expect("inputs upload");
+            let mut submit = |calls: u64| {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    let mut pass = gpu.pass("bench");
+                    loaded
+                        .record(&mut pass, &plan, false)
+                        .expect("a plan records");
+                    pass.submit().expect("a pass submits");
+                }
+                gpu.wait().expect("the device finishes");
+                started.elapsed()
+            };
+            submit(1);
+            bencher.iter_custom(submit);
+        });
     }
     group.finish();
     criterion.final_summary();

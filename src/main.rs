@@ -68,7 +68,7 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
-    /// Measures three roofs of the adapter, then every operator against them.
+    /// Measures three roofs of the adapter, then every operator against them; with --device cpu, search on the processor.
     Bench {
         /// Only cases whose name contains this.
         #[arg(long)]
@@ -192,18 +192,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
             json,
             html,
             quick,
-        } => match cli::open(device, &select)? {
-            Some(gpu) => bench::bench(&bench::BenchArgs {
-                gpu,
-                filter,
-                json,
-                html,
-                quick,
-            }),
-            None => Err(Failure::Usage(
-                "bench measures adapters, and there is none to measure".into(),
-            )),
-        },
+        } => bench::bench(&bench::BenchArgs {
+            gpu: cli::open(device, &select)?,
+            filter,
+            json,
+            html,
+            quick,
+        }),
         Command::Demo { html, quick } => demo::demo(&demo::DemoArgs {
             gpu: cli::open(device, &select)?,
             html,

@@ -1,6 +1,7 @@
 //! `subquad bench`: what the operators reach, beside what the device can.
 
 mod measure;
+mod native;
 mod output;
 
 use std::{path::PathBuf, time::Instant};
@@ -26,8 +27,8 @@ const VERIFIED_FLOPS: f64 = 5e8;
 
 /// Arguments of `bench`.
 pub struct BenchArgs {
-    /// The device.
-    pub gpu: Gpu,
+    /// The device, or none for this machine's processor.
+    pub gpu: Option<Gpu>,
     /// Part of the names of the cases to run.
     pub filter: Option<String>,
     /// Where to write the figures as JSON.
@@ -109,12 +110,15 @@ pub struct Results {
     pub host: Option<HostCost>,
 }
 
-/// Measures the roofs and every case whose name contains the filter; prints a table and writes the files asked for.
+/// Measures the roofs and every case whose name contains the filter; prints a table and writes the files asked for. Without a
+/// device, search on this machine's processor, without a report.
 ///
 /// # Errors
 /// `Usage` when no case has such a name; `Missed` when a result is wrong or exceeds a roof; `File`; those of the device.
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
-    let gpu = &args.gpu;
+    let Some(gpu) = &args.gpu else {
+        return native::bench(args);
+    };
     let filter = args.filter.as_deref().unwrap_or("");
     let mut cases: Vec<Bench> = ops()
         .iter()
