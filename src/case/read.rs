@@ -29,7 +29,9 @@ impl Case {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
                 Some(number) => Ok(Some(number)),
-                None => Err(self.wrong(format!("parameter {name} must be a number, got {value}"))),
+                None => Err(self.wrong(format!(
+                    "parameter {name} must be a finite number, got {value}"
+                ))),
             },
         }
     }
