@@ -465,9 +465,9 @@ fn builtin() -> Vec<Case> {
 
 /// Forms, bits and lengths that are timed beside the quadratic form: `bench` says from which length on tables are quicker.
 pub(crate) const COMPARED: &[(&str, usize, &[usize])] = &[
-    ("full", 12, &[512, 1024, 2048, 4096, 8192]),
-    ("full", 16, &[2048, 4096, 8192]),
-    ("causal", 16, &[1024, 2048, 4096]),
+    ("full", 12, &[256, 512, 1024, 2048, 8192]),
+    ("full", 16, &[1024, 2048, 4096]),
+    ("causal", 16, &[4096, 8192, 16_384]),
 ];
 
 fn benches(class: Class) -> Vec<Bench> {
