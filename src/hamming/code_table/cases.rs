@@ -476,7 +476,6 @@ fn benches(class: Class) -> Vec<Bench> {
             ("full", 12, 65_536),
             ("full", 16, 65_536),
             ("causal", 12, 4096),
-            ("causal", 16, 4096),
             ("full_gradient", 12, 4096),
             ("causal_gradient", 12, 2048),
         ],
