@@ -23,7 +23,7 @@ fn window(at: u32) -> Window {
             let w = at / 32u + h;
             let a = vec4u(text[q * p.stride + min(w, last)]);
             let b = vec4u(text[q * p.stride + min(w + 1u, last)]);
-            found[h * ROWS + q] = (a >> s) | (b << vec4u(1u) << (vec4u(31u) - s));
+            found[h * ROWS + q] = (a >> s) | ((b << vec4u(1u)) << (vec4u(31u) - s));
         }
     }
     return found;

@@ -9,7 +9,7 @@ fn word(w: u32) -> u32 {
 fn tops(w: u32, n: u32) -> u32 {
     let at = 4u * w + n;
     let s = at % 32u;
-    let bits = (tame(at / 32u) >> s) | (tame(at / 32u + 1u) << 1u << (31u - s));
+    let bits = (tame(at / 32u) >> s) | ((tame(at / 32u + 1u) << 1u) << (31u - s));
     return (((bits & 15u) * 0x00204081u) & 0x01010101u) << 7u;
 }
 

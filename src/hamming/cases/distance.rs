@@ -30,7 +30,7 @@ pub(crate) const SYMMETRIC: Op = Op {
     name: distance::SYMMETRIC,
     bind: bind_symmetric,
     builtin: builtin_symmetric,
-    benches: |_| Vec::new(),
+    benches: benches_symmetric,
 };
 
 struct Matrix {
@@ -231,12 +231,14 @@ fn builtin() -> Vec<Case> {
     ]
 }
 
+fn made_symmetric(name: &str, [n, bits]: [usize; 2], triangle: &str) -> Case {
+    let a = Numbers::of(name).words(&[n, words(bits)]);
+    let params = json!({ "bits": bits, "triangle": triangle });
+    Case::made(name, distance::SYMMETRIC, params, [("a", a)])
+}
+
 fn builtin_symmetric() -> Vec<Case> {
-    let made = |name: &str, [n, bits]: [usize; 2], triangle: &str| {
-        let a = Numbers::of(name).words(&[n, words(bits)]);
-        let params = json!({ "bits": bits, "triangle": triangle });
-        Case::made(name, distance::SYMMETRIC, params, [("a", a)])
-    };
+    let made = made_symmetric;
     vec![
         made("symmetric", [150, 100], "full"),
         made("symmetric_condensed", [200, 40], "condensed"),
@@ -258,4 +260,20 @@ fn benches(class: Class) -> Vec<Bench> {
         }
     };
     [128, 256, 1024].map(bench).into()
+}
+
+fn benches_symmetric(class: Class) -> Vec<Bench> {
+    let n = match class {
+        Class::Cpu => 4096,
+        _ => 16_384,
+    };
+    ["full", "condensed"]
+        .map(|triangle| {
+            let name = format!("{}/{triangle}_n{n}_b256", distance::SYMMETRIC);
+            Bench {
+                name: name.clone(),
+                make: Box::new(move || made_symmetric(&name, [n, 256], triangle)),
+            }
+        })
+        .into()
 }

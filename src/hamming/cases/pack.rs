@@ -34,7 +34,7 @@ pub(crate) const UNPACK: Op = Op {
             made_codes(pack::UNPACK, "unpack_none", [0, 70]),
         ]
     },
-    benches: |_| Vec::new(),
+    benches: |class| benches_codes(pack::UNPACK, class),
 };
 
 /// The entry of `popcounts`.
@@ -42,7 +42,7 @@ pub(crate) const POPCOUNTS: Op = Op {
     name: pack::POPCOUNTS,
     bind: bind_popcounts,
     builtin: || vec![made_codes(pack::POPCOUNTS, "popcounts_70", [90, 70])],
-    benches: |_| Vec::new(),
+    benches: |class| benches_codes(pack::POPCOUNTS, class),
 };
 
 struct Packing {
@@ -211,6 +211,18 @@ fn made_codes(op: &str, name: &str, [rows, bits]: [usize; 2]) -> Case {
     Case::made(name, op, json!({ "bits": bits }), [("words", packed)])
 }
 
+fn benches_codes(op: &'static str, class: Class) -> Vec<Bench> {
+    let rows = match class {
+        Class::Cpu => 20_000,
+        _ => 1_000_000,
+    };
+    let name = format!("{op}/b384_n{rows}");
+    vec![Bench {
+        name: name.clone(),
+        make: Box::new(move || made_codes(op, &name, [rows, 384])),
+    }]
+}
+
 fn made(name: &str, dtype: Dtype, [rows, dims]: [usize; 2], compare: &str, row: bool) -> Case {
     let mut numbers = Numbers::of(name);
     let mut inputs = vec![("x", numbers.array(dtype, &[rows, dims], 0.0, 1.0))];
@@ -235,8 +247,9 @@ fn benches_pack(class: Class) -> Vec<Bench> {
         Class::Cpu => 20_000,
         _ => 1_000_000,
     };
+    let name = format!("{}/f16_d384_n{rows}", pack::PACK);
     vec![Bench {
-        name: format!("{}/f16_d384_n{rows}", pack::PACK),
-        make: Box::new(move || made("bench", Dtype::F16, [rows, 384], "greater", false)),
+        name: name.clone(),
+        make: Box::new(move || made(&name, Dtype::F16, [rows, 384], "greater", false)),
     }]
 }
