@@ -756,6 +756,9 @@ fn no_return_can_skip_a_barrier() {
     assert!(barriers > 0);
 }
 
+/// Kernels that one process of Tint takes: the minute it has is for a busy machine.
+const TINT_BATCH: usize = 500;
+
 /// Tint proves what naga does not: that barriers and subgroup operations lie in uniform control flow. `SUBQUAD_TINT` names
 /// a folder in which `npm install webgpu` was run.
 #[test]
@@ -778,10 +781,20 @@ fn control_flow_is_uniform_to_tint() {
         })
         .collect();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uniformity.mjs");
-    let input = serde_json::to_vec(&sources).unwrap();
-    let (good, text) = run(Command::new("node").arg(script).arg(folder), &input).unwrap();
-    assert!(good, "{text}");
-    let refused: Vec<serde_json::Value> = serde_json::from_str(&text).expect(&text);
+    let refused: Vec<serde_json::Value> = sources
+        .chunks(TINT_BATCH)
+        .flat_map(|sources| {
+            let input = serde_json::to_vec(sources).unwrap();
+            let once = || run(Command::new("node").arg(&script).arg(&folder), &input).unwrap();
+            let (mut good, mut text) = once();
+            // Dawn's process has been seen to die without a word, of the same kernels that it took before and after.
+            if !good && text.is_empty() {
+                (good, text) = once();
+            }
+            assert!(good, "{text}");
+            serde_json::from_str::<Vec<serde_json::Value>>(&text).expect(&text)
+        })
+        .collect();
     for refusal in &refused {
         eprintln!("{}", refusal["label"]);
         for message in refusal["messages"].as_array().unwrap() {
