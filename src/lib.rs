@@ -1,7 +1,7 @@
 //! Sub-quadratic operators on any GPU: WGSL kernels through wgpu, an f64 CPU reference beside each.
 //!
 //! [`linear`] holds linear attention, [`distill`] what teaches one to mimic a softmax attention, [`soft`] attention through
-//! landmarks, [`hamming`] operators on binary codes, [`kronecker`] products that are never formed. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what planners produce. The call of
+//! landmarks, [`hamming`] operators on binary codes, [`kronecker`] products that are never formed, [`random`] numbers that host and device agree on. [`gpu`] opens or shares a device, holds tensors and records plans; [`plan`] is what planners produce. The call of
 //! an operator is one line; see [`linear::forward`].
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -26,6 +26,7 @@ pub mod hamming;
 pub mod kronecker;
 pub mod linear;
 pub mod plan;
+pub mod random;
 #[cfg(feature = "cli")]
 pub mod roof;
 mod rows;

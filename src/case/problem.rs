@@ -53,6 +53,7 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::search::cases::RADIUS,
         crate::hamming::search::cases::HISTOGRAM,
         crate::hamming::attention::cases::OP,
+        crate::random::cases::OP,
     ]
 }
 

@@ -2,48 +2,20 @@
 
 use subquad::{
     Error,
-    case::{Numbers, Problem, judge, ops, run},
-    gpu::{Caps, Class},
+    case::Numbers,
+    gpu::Caps,
     kronecker::{self, Algebra, Factors, Shape, cpu},
 };
 
-use crate::device::gpu;
-
-/// The device as it is, and with the plans of a GPU.
-fn devices() -> [Caps; 2] {
-    let caps = gpu().caps().clone();
-    let other = Caps {
-        class: Class::Other,
-        ..caps.clone()
-    };
-    [caps, other]
-}
-
-fn problems(op: &str) -> Vec<(String, Box<dyn Problem>)> {
-    let op = ops().iter().find(|found| found.name == op).unwrap();
-    let cases = (op.builtin)().into_iter();
-    cases
-        .map(|case| (case.name.clone(), case.bind().unwrap()))
-        .collect()
-}
+use crate::{
+    cases::{devices, hold},
+    device::gpu,
+};
 
 #[test]
 fn the_adapter_gives_what_the_reference_gives() {
-    for (name, problem) in ["hadamard", "butterfly"].into_iter().flat_map(problems) {
-        let reference = problem.reference().unwrap();
-        let outputs = problem.outputs();
-        for caps in devices() {
-            for plan in problem.plans(&caps, true).unwrap() {
-                let of = |checked| run(gpu(), problem.as_ref(), &plan, checked).unwrap();
-                let [got, checked] = [of(false), of(true)];
-                assert!(got == of(false), "{name}: two runs differ");
-                for arrays in [got, checked] {
-                    let verdict = judge(&outputs[0], &arrays[0], &reference[0].values, None);
-                    assert!(verdict.holds(), "{name}, {:?}: {verdict:?}", caps.class);
-                }
-            }
-        }
-    }
+    hold("hadamard");
+    hold("butterfly");
 }
 
 /// One output of the dense product.

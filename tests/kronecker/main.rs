@@ -5,3 +5,5 @@
 mod device;
 
 mod butterfly;
+mod cases;
+mod random;

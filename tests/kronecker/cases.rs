@@ -1,0 +1,56 @@
+//! The built-in cases of an operator, by every plan of the device as it is and with the plans of a GPU.
+
+use subquad::{
+    case::{Problem, judge, ops, run},
+    gpu::{Caps, Class},
+};
+
+use crate::device::gpu;
+
+/// The device as it is, and with the plans of a GPU.
+pub fn devices() -> [Caps; 2] {
+    let caps = gpu().caps().clone();
+    let other = Caps {
+        class: Class::Other,
+        ..caps.clone()
+    };
+    [caps, other]
+}
+
+pub fn problems(op: &str) -> Vec<(String, Box<dyn Problem>)> {
+    let op = ops().iter().find(|found| found.name == op).unwrap();
+    let cases = (op.builtin)().into_iter();
+    cases
+        .map(|case| (case.name.clone(), case.bind().unwrap()))
+        .collect()
+}
+
+/// Runs every plan of every case, checked and twice unchecked, against the reference.
+pub fn hold(op: &str) {
+    for (name, problem) in problems(op) {
+        let references = problem.reference().unwrap();
+        let outputs = problem.outputs();
+        for caps in devices() {
+            for plan in problem.plans(&caps, true).unwrap() {
+                let of = |checked| run(gpu(), problem.as_ref(), &plan, checked).unwrap();
+                let [got, checked] = [of(false), of(true)];
+                assert!(got == of(false), "{name}: two runs differ");
+                for arrays in [got, checked] {
+                    for ((output, array), reference) in outputs.iter().zip(&arrays).zip(&references)
+                    {
+                        let magnitude = (!reference.magnitude.is_empty())
+                            .then_some(reference.magnitude.as_slice());
+                        let verdict = judge(output, array, &reference.values, magnitude);
+                        assert!(
+                            verdict.holds(),
+                            "{name}, {:?}, {}, {}: {verdict:?}",
+                            caps.class,
+                            plan.label,
+                            output.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
