@@ -95,6 +95,14 @@ pub enum Error {
         /// How long the call waited.
         after: Duration,
     },
+    /// A file that the caller named cannot be written.
+    #[error("{path} {message}")]
+    File {
+        /// The file.
+        path: String,
+        /// What happened.
+        message: String,
+    },
     /// The graphics layer refused a call that this crate made: a bug in this crate.
     #[error("unexpected refusal by the graphics layer, please report it: {message}")]
     Gpu {

@@ -16,11 +16,13 @@
 
 #[cfg(feature = "cli")]
 pub mod case;
+pub mod choice;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod distill;
 mod elements;
 mod error;
+mod file;
 pub mod gpu;
 pub mod hamming;
 pub mod kronecker;

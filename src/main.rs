@@ -1,12 +1,12 @@
 //! The program: arguments in, exit status out.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{cell::RefCell, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use subquad::{
-    Select,
+    Gpu, Select,
     case::Failure,
-    cli::{self, Device, apply, bench, check, demo, info, search, shaders},
+    cli::{self, Device, apply, bench, check, demo, info, search, shaders, tune},
 };
 
 /// Sub-quadratic operators on any GPU.
@@ -33,6 +33,12 @@ struct Choice {
     /// The longest to wait for the device, in seconds.
     #[arg(long, global = true, default_value_t = 30.0, value_name = "SECONDS")]
     timeout: f64,
+    /// Choices that `tune` wrote on this adapter (or SUBQUAD_PROFILE).
+    #[arg(long, global = true, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// A folder in which compiled pipelines are kept from run to run, on Vulkan (or SUBQUAD_PIPELINE_CACHE).
+    #[arg(long, global = true, value_name = "DIR")]
+    pipeline_cache: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -79,6 +85,21 @@ enum Command {
         /// Writes a report with plots.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
+        /// Figures that an earlier run wrote with --json: prints both, and fails where a case got slower beyond the noise.
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+        /// Fewer repetitions.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Tries every legal plan of the operators on this adapter, verified, and says which choices were quickest.
+    Tune {
+        /// Only this operator.
+        #[arg(long)]
+        op: Option<String>,
+        /// Writes a profile, to be loaded by `Select::profile`, --profile or SUBQUAD_PROFILE.
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
         /// Fewer repetitions.
         #[arg(long)]
         quick: bool,
@@ -159,9 +180,26 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let select = select(&cli.choice)?;
-    let device = cli.choice.device;
-    match cli.command {
-        Command::Info { json } => info::info(&select, json),
+    let opened = RefCell::new(None);
+    let open = || {
+        let gpu = cli::open(cli.choice.device, &select)?;
+        opened.borrow_mut().clone_from(&gpu);
+        Ok::<_, Failure>(gpu)
+    };
+    command(cli.command, &select, &open)?;
+    if let Some(gpu) = opened.take() {
+        gpu.save_pipelines()?;
+    }
+    Ok(())
+}
+
+fn command(
+    command: Command,
+    select: &Select,
+    open: &dyn Fn() -> Result<Option<Gpu>, Failure>,
+) -> Result<(), Failure> {
+    match command {
+        Command::Info { json } => info::info(select, json),
         Command::Apply {
             input,
             output,
@@ -173,7 +211,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 .iter()
                 .map(|text| apply::param(text))
                 .collect::<Result<_, _>>()?;
-            let gpu = cli::open(device, &select)?;
+            let gpu = open()?;
             apply::apply(&apply::Apply {
                 input,
                 output,
@@ -184,23 +222,36 @@ fn run(cli: Cli) -> Result<(), Failure> {
             })
         }
         Command::Check { paths, quick } => {
-            let gpu = cli::open(device, &select)?;
+            let gpu = open()?;
             check::check(&check::Check { paths, gpu, quick }).map(drop)
         }
         Command::Bench {
             filter,
             json,
             html,
+            compare,
             quick,
         } => bench::bench(&bench::BenchArgs {
-            gpu: cli::open(device, &select)?,
+            gpu: open()?,
+            select: select.clone(),
+            compare,
             filter,
             json,
             html,
             quick,
         }),
+        Command::Tune { op, write, quick } => tune::tune(&tune::TuneArgs {
+            gpu: open()?.ok_or_else(|| {
+                Failure::Usage(
+                    "tune needs an adapter: there are no choices on the processor".into(),
+                )
+            })?,
+            op,
+            write,
+            quick,
+        }),
         Command::Demo { html, quick } => demo::demo(&demo::DemoArgs {
-            gpu: cli::open(device, &select)?,
+            gpu: open()?,
             html,
             quick,
         }),
@@ -216,7 +267,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             recall,
             exclude_self,
         } => {
-            let gpu = cli::open(device, &select)?;
+            let gpu = open()?;
             search::search(&search::SearchArgs {
                 database,
                 queries,
@@ -239,6 +290,8 @@ fn select(choice: &Choice) -> Result<Select, Failure> {
     if let Some(name) = &choice.adapter {
         select.adapter_name = Some(name.clone());
     }
+    select.profile = choice.profile.clone().or(select.profile);
+    select.pipeline_cache = choice.pipeline_cache.clone().or(select.pipeline_cache);
     if let Some(backend) = &choice.backend {
         let backends = subquad::wgpu::Backends::from_comma_list(backend);
         if backends.is_empty() {

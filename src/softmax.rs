@@ -6,6 +6,7 @@
 //!
 //! The kernels stream over the keys with a running maximum, so memory is linear in the number of tokens; the arithmetic is not.
 
+pub(crate) mod cases;
 mod reference;
 
 use std::{ops::Range, sync::Arc};
@@ -16,9 +17,10 @@ pub use reference::cpu;
 
 use crate::{
     Error, Result,
+    elements::{Access, pack_steps},
     gpu::{Caps, Class, Dtype, Kernel, Needs, Part, Spec, params, part},
     linear::{Layout, Shape},
-    plan::{ALIGN, Bind, Plan, Slot, Step, Work},
+    plan::{ALIGN, Bind, Builder, Plan, Slot, Step, Work},
     rows::{Rows, dispatches},
 };
 
@@ -119,18 +121,27 @@ impl Tile {
         }
     }
 
-    fn kernel(self, vectors: bool, causal: bool, carries: bool) -> Kernel {
-        let access = if vectors {
-            part!("common/access_vec4.wgsl")
+    /// Whether outputs are f32 in a temporary first: 16-bit ones that accumulate in memory or whose rows share words.
+    fn wide(self, access: Access) -> bool {
+        let direct = matches!(self, Tile::Square { .. }) && access.vectors;
+        access.dtype != Dtype::F32 && !direct
+    }
+
+    fn kernel(self, access: Access, causal: bool, carries: bool) -> Kernel {
+        let [elem, rows_access] = access.parts();
+        let out = if self.wide(access) {
+            part!("softmax/out_wide.wgsl")
         } else {
-            part!("common/access_scalar.wgsl")
+            part!("softmax/out_typed.wgsl")
         };
         let shared = [
             part!("softmax/rows.wgsl"),
             part!("common/grid.wgsl"),
-            part!("common/elem_f32.wgsl"),
-            access,
+            elem,
+            rows_access,
+            out,
         ];
+        let needs = access.needs();
         let with = |own: &[Part]| own.iter().copied().chain(shared).collect();
         match self {
             Tile::Lanes { lanes, rows, keys } => {
@@ -149,7 +160,7 @@ impl Tile {
                         .with("CAUSAL", causal),
                     needs: Needs {
                         subgroup: true,
-                        ..Needs::default()
+                        ..needs
                     },
                     params: Params::FIELDS,
                     workgroup: [lanes, 1, 1],
@@ -163,7 +174,7 @@ impl Tile {
                     .with("TILE", tile)
                     .with("VALUE_TILE", value_tile)
                     .with("CAUSAL", causal),
-                needs: Needs::default(),
+                needs,
                 params: Params::FIELDS,
                 workgroup: [256, 1, 1],
                 workgroup_bytes: 16 * (8 * tile).max(4 * value_tile)
@@ -175,13 +186,13 @@ impl Tile {
     }
 }
 
-/// Plans softmax attention in f32. Inputs: q, k, v in the shape's layout; output: o.
+/// Plans softmax attention, stored as f32, f16 or bf16, summed in f32. Inputs: q, k, v in the shape's layout; output: o.
 ///
 /// The result is `softmax(scale · q kᵀ) v`, restricted to keys up to each query's own where `causal`. Work is credited with
 /// half of the scores where causal.
 ///
 /// # Errors
-/// `Argument` for a shape that is not f32 or a scale that is not finite; `Limit` when one batch (`bthd`) or one head (`bhtd`)
+/// `Argument` for a shape of another type or with shared keys, or a scale that is not finite; `Limit` when one batch (`bthd`) or one head (`bhtd`)
 /// exceeds a binding.
 pub fn attention(shape: &Shape, scale: f32, causal: bool, caps: &Caps) -> Result<Plan> {
     check(shape, scale)?;
@@ -192,26 +203,21 @@ pub fn attention(shape: &Shape, scale: f32, causal: bool, caps: &Caps) -> Result
         causal,
         caps,
         tile,
+        access: Access::new(shape.dtype, [shape.key, shape.value], caps),
     };
-    let plan = Plan {
-        op: OP,
-        label: match tile {
-            Tile::Lanes { .. } => "streamed, by lanes".into(),
-            Tile::Square { .. } => "streamed, by tiles".into(),
-        },
-        steps: planner.steps()?,
-        tables: Vec::new(),
-        scratch: if planner.carries() {
-            vec![(8 * (shape.rows() * shape.tokens) as u64).next_multiple_of(16)]
-        } else {
-            Vec::new()
-        },
-        work: Work {
-            flops: planner.flops(shape.rows() as f64),
-            bytes: 8.0 * (shape.query_len() + shape.output_len()) as f64,
-            ..Work::default()
-        },
+    let mut builder = Builder::default();
+    planner.steps(&mut builder)?;
+    let label = match tile {
+        Tile::Lanes { .. } => "streamed, by lanes",
+        Tile::Square { .. } => "streamed, by tiles",
     };
+    let elements = (shape.query_len() + shape.output_len()) as f64;
+    let work = Work {
+        flops: planner.flops(shape.rows() as f64),
+        bytes: 2.0 * shape.dtype.bytes() as f64 * elements,
+        ..Work::default()
+    };
+    let plan = builder.plan(OP, label.into(), work);
     plan.check(caps)?;
     Ok(plan)
 }
@@ -225,8 +231,12 @@ fn check(shape: &Shape, scale: f32) -> Result<()> {
             got,
         })
     };
-    if shape.dtype != Dtype::F32 {
-        return wrong("dtype", "f32", shape.dtype.name().into());
+    if !matches!(shape.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
+        return wrong("dtype", "f32, f16 or bf16", shape.dtype.name().into());
+    }
+    if shape.kv_heads != shape.heads {
+        let got = format!("{} for {} heads", shape.kv_heads, shape.heads);
+        return wrong("kv_heads", "as many as heads", got);
     }
     if !scale.is_finite() {
         return wrong("scale", "finite", scale.to_string());
@@ -247,6 +257,14 @@ struct Planner<'a> {
     causal: bool,
     caps: &'a Caps,
     tile: Tile,
+    access: Access,
+}
+
+/// Where a plan's outputs go at first, and what is carried between dispatches.
+struct Slots {
+    out: Slot,
+    wide: bool,
+    rows: Option<Slot>,
 }
 
 impl Planner<'_> {
@@ -286,14 +304,26 @@ impl Planner<'_> {
         }
     }
 
-    fn steps(&self) -> Result<Vec<Step>> {
+    fn steps(&self, builder: &mut Builder) -> Result<()> {
         let (units, heads) = self.units();
-        let mut steps = Vec::new();
-        if units * heads * self.tokens() == 0 {
-            return Ok(steps);
+        let shape = self.shape;
+        let rows = shape.rows() as u64 * self.tokens();
+        if rows == 0 {
+            return Ok(());
         }
+        let wide = self.tile.wide(self.access);
+        let carried = self.carries().then(|| builder.add_scratch(8 * rows));
+        let slots = Slots {
+            out: if wide {
+                builder.add_scratch(4 * shape.output_len() as u64)
+            } else {
+                Slot::Output(0)
+            },
+            wide,
+            rows: carried,
+        };
         // Two words: what is carried for a row.
-        let width = self.shape.key.max(self.shape.value).max(2) as u64;
+        let width = shape.key.max(shape.value).max(2) as u64;
         let unit_bytes = 4 * heads * self.tokens() * width;
         let fit = self.caps.binding_bytes.saturating_sub(ALIGN) / unit_bytes;
         if fit == 0 {
@@ -304,39 +334,46 @@ impl Planner<'_> {
                 remedy: "use the layout bhtd or fewer tokens",
             });
         }
-        let per_head = self.tiles() * self.tile.slices(self.shape);
+        let per_head = self.tiles() * self.tile.slices(shape);
         let mut first_unit = 0;
         while first_unit < units {
             let last_unit = (first_unit + fit).min(units);
             let groups = first_unit * heads * per_head..last_unit * heads * per_head;
-            self.unit_steps(first_unit..last_unit, groups, &mut steps);
+            self.unit_steps(first_unit..last_unit, groups, &slots, &mut builder.steps);
             first_unit = last_unit;
         }
-        Ok(steps)
+        if wide {
+            let elements = shape.output_len() as u64;
+            let places = [slots.out, Slot::Output(0)];
+            pack_steps(builder, self.caps, shape.dtype, places, elements);
+        }
+        Ok(())
     }
 
     /// Dispatches over the workgroups of some units: cut in keys where a shader may not walk all, and in groups by time.
-    fn unit_steps(&self, units: Range<u64>, groups: Range<u64>, steps: &mut Vec<Step>) {
+    fn unit_steps(
+        &self,
+        units: Range<u64>,
+        groups: Range<u64>,
+        slots: &Slots,
+        steps: &mut Vec<Step>,
+    ) {
         let row_flops = 2.0 * (self.shape.key + self.shape.value) as f64;
         let group_ms =
             self.tile.rows() as f64 * self.keys() as f64 * row_flops / (self.caps.gflops * 1e6);
         let kernel = Arc::new(
             self.tile
-                .kernel(self.vectors(), self.causal, self.carries()),
+                .kernel(self.access, self.causal, slots.rows.is_some()),
         );
         let mut key_begin = 0;
         while key_begin < self.tokens() {
             let keys = key_begin..(key_begin + self.keys()).min(self.tokens());
             for groups in dispatches(groups.clone(), group_ms, self.caps) {
                 let ms = group_ms * (groups.end - groups.start) as f64;
-                steps.push(self.step(&kernel, &units, &keys, groups, ms));
+                steps.push(self.step(&kernel, &units, &keys, groups, slots, ms));
             }
             key_begin = keys.end;
         }
-    }
-
-    fn vectors(&self) -> bool {
-        self.shape.key.is_multiple_of(4) && self.shape.value.is_multiple_of(4)
     }
 
     fn step(
@@ -345,6 +382,7 @@ impl Planner<'_> {
         units: &Range<u64>,
         keys: &Range<u64>,
         groups: Range<u64>,
+        slots: &Slots,
         predicted_ms: f64,
     ) -> Step {
         let shape = self.shape;
@@ -353,16 +391,18 @@ impl Planner<'_> {
             Layout::Bthd => [h * t, 1, h],
             Layout::Bhtd => [h * t, t, 1],
         };
-        let bind = |slot, width: usize| self.bind(slot, units, width);
-        let (q, q_offset) = bind(Slot::Input(0), shape.key);
-        let (k, k_offset) = bind(Slot::Input(1), shape.key);
-        let (v, v_offset) = bind(Slot::Input(2), shape.value);
-        let (o, o_offset) = bind(Slot::Output(0), shape.value);
+        let dtype = shape.dtype;
+        let bind = |slot, dtype, width: usize| self.bind(slot, dtype, units, width);
+        let (q, q_offset) = bind(Slot::Input(0), dtype, shape.key);
+        let (k, k_offset) = bind(Slot::Input(1), dtype, shape.key);
+        let (v, v_offset) = bind(Slot::Input(2), dtype, shape.value);
+        let out = if slots.wide { Dtype::F32 } else { dtype };
+        let (o, o_offset) = bind(slots.out, out, shape.value);
         let mut binds = vec![q, k, v, o];
         let mut rows_offset = 0;
-        if self.carries() {
+        if let Some(rows) = slots.rows {
             // The shader counts in pairs.
-            let (rows, offset) = self.bind(Slot::Scratch(0), units, 2);
+            let (rows, offset) = bind(rows, Dtype::F32, 2);
             rows_offset = offset.cast_signed().div_euclid(2).cast_unsigned();
             binds.push(rows);
         }
@@ -397,10 +437,10 @@ impl Planner<'_> {
     }
 
     /// The part of a tensor that some units occupy, and the offset in elements for indices counted from its start.
-    fn bind(&self, slot: Slot, units: &Range<u64>, width: usize) -> (Bind, u32) {
+    fn bind(&self, slot: Slot, dtype: Dtype, units: &Range<u64>, width: usize) -> (Bind, u32) {
         let rows = Rows {
             slot,
-            dtype: Dtype::F32,
+            dtype,
             stride: (self.units().1 * self.tokens()) as usize * width,
         };
         rows.bind(units, !matches!(slot, Slot::Input(_)))

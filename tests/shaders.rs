@@ -27,7 +27,7 @@ use subquad::{
 use wgpu_naga_bridge::{create_validator, features_to_naga_capabilities};
 
 /// Folders of shaders whose kernels are not collected here yet.
-const NOT_COLLECTED: &[&str] = &["roof", "softmax"];
+const NOT_COLLECTED: &[&str] = &["roof"];
 
 /// Key and value widths stored as every type: narrow, one tile, odd, several tiles, widest.
 const WIDTHS: &[(usize, usize)] = &[(4, 4), (64, 64), (65, 65), (300, 20), (512, 512)];

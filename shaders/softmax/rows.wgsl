@@ -1,7 +1,7 @@
 // What both attention kernels share: parameters, bindings and guarded loads.
 //
 // 0 q: array<Cell>, q[q_offset + index(head, t, K) + k]          1 k: array<Cell>, as q
-// 2 v: array<Cell>, v[v_offset + index(head, t, V) + v]          3 o: array<OutCell>, as v from o_offset
+// 2 v: array<Cell>, v[v_offset + index(head, t, V) + v]          3 o: as v from o_offset, in a part of its own
 // with head counted over batch x heads and
 // index(head, t, W) = ((head/H)*batch_stride + (head%H)*head_stride + t*token_stride) * W.
 // Offsets wrap: they take the start of the bound range off an index counted from the start of the whole tensor.
@@ -31,7 +31,6 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<Cell>;
 @group(0) @binding(1) var<storage, read> k: array<Cell>;
 @group(0) @binding(2) var<storage, read> v: array<Cell>;
-@group(0) @binding(3) var<storage, read_write> o: array<OutCell>;
 
 // Below every score; its differences with scores stay finite.
 const LOWEST: f32 = -1e30;
@@ -99,24 +98,4 @@ fn load_v(here: Place, t: u32, column: u32) -> vec4f {
     let left = select(1u, p.value - column, live);
     let c = cells(at, left);
     return select(vec4f(), gather(at, left, v[c.x], v[c.y], v[c.z], v[c.w]), live);
-}
-
-fn load_o(here: Place, t: u32, column: u32) -> vec4f {
-    let live = column < p.value;
-    let at = p.o_offset + element(here, t, column, p.value);
-    let left = select(1u, p.value - column, live);
-    let c = cells(at, left);
-    return select(vec4f(), gather(at, left, o[c.x], o[c.y], o[c.z], o[c.w]), live);
-}
-
-fn put_o(here: Place, t: u32, column: u32, x: vec4f) {
-    if (t < p.tokens && column < p.value) {
-        let at = p.o_offset + element(here, t, column, p.value);
-        o[at >> PART_SHIFT] = out_part(x, 0u);
-        if (!WHOLE) {
-            for (var i = 1u; i < min(PARTS, p.value - column); i++) {
-                o[(at + i) >> PART_SHIFT] = out_part(x, i);
-            }
-        }
-    }
 }

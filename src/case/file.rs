@@ -124,24 +124,7 @@ impl Case {
 /// # Errors
 /// `File` when the folder cannot be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .prefix(".subquad-")
-            .tempfile_in(folder)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        #[cfg(unix)]
-        std::fs::set_permissions(
-            file.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        )?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().map_err(|error: std::io::Error| Failure::File {
+    crate::file::write_whole(path, bytes).map_err(|error| Failure::File {
         path: path.display().to_string(),
         message: format!("cannot be written ({})", error.kind()),
     })

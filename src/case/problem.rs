@@ -31,6 +31,7 @@ pub struct Bench {
 pub fn ops() -> &'static [Op] {
     &[
         crate::linear::cases::OP,
+        crate::softmax::cases::OP,
         crate::linear::lit::cases::OP,
         crate::linear::lit::cases::CONV2D,
         crate::soft::cases::OP,

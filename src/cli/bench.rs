@@ -1,8 +1,11 @@
 //! `subquad bench`: what the operators reach, beside what the device can.
 
+mod compare;
+mod first;
 mod measure;
 mod native;
 mod output;
+mod small;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -10,14 +13,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report;
 use crate::{
-    Gpu,
+    Gpu, Select,
     case::{Bench, Case, Failure, Loaded, Problem, judge_decided, ops, run, write_whole},
     plan::{Plan, Work},
 };
 
+pub use compare::Change;
+pub use first::FirstCall;
 pub use measure::{
     Bound, Effort, Measured, Roofs, measure, measure_roofs, median, most_runs, repeat,
 };
+
+pub use small::Small;
 
 /// More than this share of a measured roof means that a time or a count is wrong.
 const IMPOSSIBLE: f64 = 1.05;
@@ -29,12 +36,16 @@ const VERIFIED_FLOPS: f64 = 5e8;
 pub struct BenchArgs {
     /// The device, or none for this machine's processor.
     pub gpu: Option<Gpu>,
+    /// How it was chosen: first calls are timed on new devices.
+    pub select: Select,
     /// Part of the names of the cases to run.
     pub filter: Option<String>,
     /// Where to write the figures as JSON.
     pub json: Option<PathBuf>,
     /// Where to write the report.
     pub html: Option<PathBuf>,
+    /// Figures of an earlier run to compare with.
+    pub compare: Option<PathBuf>,
     /// Fewer and shorter samples.
     pub quick: bool,
 }
@@ -108,6 +119,12 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// Cost on the host.
     pub host: Option<HostCost>,
+    /// Many small calls in one recording.
+    pub small: Vec<Small>,
+    /// First calls.
+    pub first: Vec<FirstCall>,
+    /// Beside an earlier run.
+    pub changes: Vec<Change>,
 }
 
 /// Measures the roofs and every case whose name contains the filter; prints a table and writes the files asked for. Without a
@@ -120,6 +137,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         return native::bench(args);
     };
     let filter = args.filter.as_deref().unwrap_or("");
+    let then = args.compare.as_deref().map(compare::read).transpose()?;
     let mut cases: Vec<Bench> = ops()
         .iter()
         .flat_map(|op| (op.benches)(gpu.caps().class))
@@ -135,12 +153,18 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     } else {
         Effort::FULL
     };
-    let bar = progress(cases.len() as u64 + 2);
+    let bar = progress(cases.len() as u64 + 4);
     bar.set_message("roofs");
     let roofs = measure_roofs(gpu, effort)?;
     bar.inc(1);
     bar.set_message("host cost");
     let host = host_cost(gpu, &cases)?;
+    bar.inc(1);
+    bar.set_message("small work");
+    let small = small::measure(gpu, &cases, &roofs)?;
+    bar.inc(1);
+    bar.set_message("first calls");
+    let first = first::measure(&args.select, &cases)?;
     bar.inc(1);
     let mut rows = Vec::new();
     for case in &cases {
@@ -154,7 +178,15 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         measure_doublings(gpu, &cases, &mut rows)?;
     }
     bar.finish_and_clear();
-    let results = Results { roofs, rows, host };
+    let changes = then.map_or(Vec::new(), |then| compare::compare(&then, &rows));
+    let results = Results {
+        roofs,
+        rows,
+        host,
+        small,
+        first,
+        changes,
+    };
     output::print_results(gpu, &results);
     if let Some(path) = &args.json {
         let text = format!("{:#}\n", output::json_of(gpu, &results));
@@ -289,7 +321,7 @@ pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
     series
 }
 
-/// Two operators that compute the same: their cases have one name behind the operator's.
+/// Two operators that do the same job: their series have one [`job`].
 pub struct Crossover {
     /// The series that is quicker on short sequences, and the one that is quicker on long ones.
     pub series: [String; 2],
@@ -297,14 +329,23 @@ pub struct Crossover {
     pub tokens: Option<f64>,
 }
 
-/// Where operators that compute the same overtake each other, by interpolation between the lengths that both were measured at.
+/// What a series does, whoever does it: its name behind the operator's. Lightning attention and the causal softmax that it is to
+/// replace are called by names of their own in front of "forward".
+fn job(series: &str) -> &str {
+    let kind = series.split_once('/').map_or(series, |(_, kind)| kind);
+    kind.strip_prefix("lightning_")
+        .or(kind.strip_prefix("causal_"))
+        .filter(|rest| rest.starts_with("forward"))
+        .unwrap_or(kind)
+}
+
+/// Where operators that do the same job overtake each other, by interpolation between the lengths that both were measured at.
 pub fn crossovers(rows: &[Row]) -> Vec<Crossover> {
     let series = length_series(rows);
     let mut found = Vec::new();
     for (n, (a, a_rows)) in series.iter().enumerate() {
         for (b, b_rows) in series.iter().skip(n + 1) {
-            let kind = |name: &str| name.split_once('/').map(|(_, kind)| kind.to_owned());
-            if kind(a) != kind(b) {
+            if job(a) != job(b) || a.split('/').next() == b.split('/').next() {
                 continue;
             }
             // Logarithms of the length and of the ratio of times.
@@ -407,6 +448,13 @@ fn verdict(results: &Results) -> Result<(), Failure> {
     if let Some(host) = results.host.as_ref().filter(|host| !host.steady) {
         wrong.push(format!("warm calls of {} compile or allocate", host.name));
     }
+    let slower = results.changes.iter().filter(|change| change.regressed);
+    wrong.extend(slower.map(|change| {
+        format!(
+            "{} takes {:.2} times as long as before",
+            change.name, change.ratio
+        )
+    }));
     if wrong.is_empty() {
         Ok(())
     } else {
@@ -415,14 +463,16 @@ fn verdict(results: &Results) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn row(op: &str, kind: &str, tokens: usize, ms: f64) -> Row {
+    /// A case at half of its roof, without spread.
+    pub fn row(op: &str, kind: &str, tokens: usize, ms: f64) -> Row {
         let time = Measured {
             median_ms: ms,
             min_ms: ms,
             max_ms: ms,
+            quartiles_ms: [ms; 2],
         };
         Row {
             op: op.into(),
@@ -453,5 +503,8 @@ mod tests {
         assert!((found[0].tokens.unwrap() - 3000.0).abs() < 1.0);
         rows.retain(|row| row.size("t") < Some(2500));
         assert_eq!(crossovers(&rows)[0].tokens, None);
+        assert_eq!(job("softmax_attention/causal_forward_h8"), "forward_h8");
+        assert_eq!(job("linear_attention/lightning_forward_h8"), "forward_h8");
+        assert_eq!(job("code_table_attention/causal_b12"), "causal_b12");
     }
 }

@@ -15,6 +15,7 @@ pub mod npy;
 pub mod report;
 pub mod search;
 pub mod shaders;
+pub mod tune;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,9 @@ mod chart;
 
 pub use chart::{Bars, Chart, Heat, Series};
 
-use super::bench::{Crossover, Results, Row, crossovers, doublings, length_series};
+use super::bench::{
+    Change, Crossover, FirstCall, Results, Row, Small, crossovers, doublings, length_series,
+};
 use crate::{case::Failure, gpu::Caps};
 
 const STYLE: &str = "
@@ -195,8 +197,8 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
     page.heading("Roofline");
     page.chart(
         &roofline(results),
-        "Each point is a case: operations per necessary byte against the rate reached. The line is the lower of the two \
-         measured roofs.",
+        "Each point is a case: operations per necessary byte against the rate reached. No point can be above the lower of the \
+         two measured roofs.",
     )?;
 
     let series = length_series(&results.rows);
@@ -221,7 +223,7 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
 
     let crossovers = crossovers(&results.rows);
     if !crossovers.is_empty() {
-        page.heading("Operators that compute the same");
+        page.heading("Operators that do the same job");
         let row = |crossover: &Crossover| {
             let [short, long] = crossover.series.clone();
             let tokens = crossover.tokens.map(|tokens| format!("{tokens:.0}"));
@@ -241,6 +243,8 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
         );
     }
 
+    small_tables(&mut page, results);
+
     page.heading("Cases");
     let rows: Vec<Vec<String>> = results.rows.iter().map(table_row).collect();
     page.table(
@@ -250,6 +254,7 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
             "variant",
             "median ms",
             "min",
+            "quartiles",
             "max",
             "GFLOP/s",
             "GB/s",
@@ -267,6 +272,70 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
     Ok(page.finish())
 }
 
+/// What small calls and first calls cost, and what changed since an earlier run.
+fn small_tables(page: &mut Page, results: &Results) {
+    if !results.small.is_empty() {
+        page.heading("Many small calls in one recording");
+        let row = |small: &Small| {
+            vec![
+                small.name.clone(),
+                small.dispatches.to_string(),
+                format!("{:.1}", small.record_us),
+                format!("{:.1}", small.replay_us),
+                format!("{:.0}", small.recorded_per_s),
+                format!("{:.0}", small.replayed_per_s),
+                format!("{:.0}", small.floor_per_s),
+            ]
+        };
+        let head = [
+            "case",
+            "dispatches",
+            "recorded, µs each",
+            "replayed, µs each",
+            "runs/s recorded",
+            "runs/s replayed",
+            "runs/s at the copy rate",
+        ];
+        page.table(&head, &results.small.iter().map(row).collect::<Vec<_>>());
+        page.text("A run is a token through as many layers as the recording holds; microseconds are of the host's time.");
+    }
+    if !results.first.is_empty() {
+        page.heading("First calls");
+        let row = |first: &FirstCall| {
+            let kept = first.kept_ms.map(|ms| format!("{ms:.1}"));
+            vec![
+                first.name.clone(),
+                first.pipelines.to_string(),
+                format!("{:.1}", first.cold_ms),
+                kept.unwrap_or_else(|| "no such cache".into()),
+                format!("{:.2}", first.warm_ms),
+            ]
+        };
+        let head = [
+            "case",
+            "pipelines",
+            "cold ms",
+            "pipelines kept on disk",
+            "second call",
+        ];
+        page.table(&head, &results.first.iter().map(row).collect::<Vec<_>>());
+    }
+    if !results.changes.is_empty() {
+        page.heading("Beside an earlier run");
+        let row = |change: &Change| {
+            vec![
+                change.name.clone(),
+                format!("{:.4}", change.ms[0]),
+                format!("{:.4}", change.ms[1]),
+                format!("{:.2}", change.ratio),
+                if change.regressed { "slower" } else { "" }.into(),
+            ]
+        };
+        let head = ["case", "ms before", "ms now", "ratio", "beyond the noise"];
+        page.table(&head, &results.changes.iter().map(row).collect::<Vec<_>>());
+    }
+}
+
 fn table_row(row: &Row) -> Vec<String> {
     vec![
         row.name.clone(),
@@ -274,6 +343,10 @@ fn table_row(row: &Row) -> Vec<String> {
         row.variant.clone(),
         format!("{:.4}", row.time.median_ms),
         format!("{:.4}", row.time.min_ms),
+        format!(
+            "{:.4} to {:.4}",
+            row.time.quartiles_ms[0], row.time.quartiles_ms[1]
+        ),
         format!("{:.4}", row.time.max_ms),
         format!("{:.1}", row.gflop_s()),
         format!("{:.2}", row.gb_s()),
@@ -293,12 +366,16 @@ fn roofline(results: &Results) -> Chart {
         .map(|row| row.work.flops / row.work.bytes);
     let ridge = roofs.fma_gflop_s / roofs.copy_gb_s;
     let (least, most) = intensities.fold((ridge, ridge), |(a, b), x| (a.min(x), b.max(x)));
-    let roof = |x: f64| (x, (x * roofs.copy_gb_s).min(roofs.fma_gflop_s));
-    let mut series = vec![Series {
-        name: "measured roofs".into(),
-        points: vec![roof(least / 2.0), roof(ridge), roof(most * 2.0)],
+    let ends = [least / 2.0, most * 2.0];
+    let line = |name: &str, rate: &dyn Fn(f64) -> f64| Series {
+        name: name.into(),
+        points: ends.iter().map(|x| (*x, rate(*x))).collect(),
         marks: false,
-    }];
+    };
+    let mut series = vec![
+        line("copy roof", &|x| x * roofs.copy_gb_s),
+        line("multiply-add roof", &|_| roofs.fma_gflop_s),
+    ];
     let counted = results.rows.iter().filter(|row| row.work.flops > 0.0);
     for op in distinct(counted.map(|row| row.op.as_str())) {
         series.push(Series {

@@ -1,6 +1,7 @@
 //! What a device can do, as plain data.
 
 use super::Needs;
+use crate::choice::Profile;
 
 /// Families of devices that want different plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +90,8 @@ pub struct Caps {
     pub loop_iterations: u64,
     /// A cautious guess of the f32 rate, from which planners bound the time of one dispatch.
     pub gflops: f64,
+    /// Choices measured on this device, in place of the tables'.
+    pub profile: Profile,
 }
 
 /// Temporaries a device may hold unless the caller says otherwise.
@@ -129,6 +132,7 @@ impl Caps {
             fill: 64,
             loop_iterations: u64::MAX,
             gflops: 50.0,
+            profile: Profile::default(),
         }
     }
 

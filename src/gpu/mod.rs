@@ -4,6 +4,7 @@
 //! [`Select::timeout`]. A [`Gpu`] is a handle: clones share one device, one pipeline cache and one pool.
 
 mod caps;
+mod disk;
 mod kernel;
 mod pass;
 mod pipeline;
@@ -19,8 +20,10 @@ use std::{
 };
 
 pub use caps::{Caps, Class, Coop, DEFAULT_SCRATCH_BYTES};
+use disk::Disk;
 pub use kernel::{Field, Kernel, Needs, Part, Spec, Value};
 pub(crate) use kernel::{params, part};
+pub use pass::Replay;
 pub use pass::{Done, Pass, Timing};
 use pipeline::Pipelines;
 use pool::Pool;
@@ -28,7 +31,7 @@ pub use reflect::{Reflection, reflect};
 pub use select::{AdapterReport, Select, adapters};
 pub use tensor::{Dtype, Elem, Tensor, View, ViewMut};
 
-use crate::{Error, Result};
+use crate::{Error, Result, choice::Profile};
 
 /// Submissions that may be under way before the next one waits for the oldest.
 const IN_FLIGHT: usize = 64;
@@ -45,6 +48,7 @@ struct Inner {
     timeout: Duration,
     checked: bool,
     pipelines: Pipelines,
+    disk: Option<Disk>,
     pool: Pool,
     lost: Arc<OnceLock<String>>,
     uncaptured: Arc<Mutex<Option<String>>>,
@@ -55,7 +59,8 @@ impl Gpu {
     /// Opens the adapter that the selection describes.
     ///
     /// # Errors
-    /// `NoAdapter` when none fits, with the reason each present one was refused; `Device` when the driver refuses.
+    /// `NoAdapter` when none fits, with the reason each present one was refused; `Device` when the driver refuses; `File` and
+    /// `Argument` for a profile that cannot be read or is another adapter's.
     pub fn open(select: &Select) -> Result<Gpu> {
         let adapter = select::pick(select)?;
         let (device, queue) = pollster::block_on(
@@ -114,8 +119,15 @@ impl Gpu {
         adapter: Option<&wgpu::Adapter>,
         select: &Select,
     ) -> Result<Gpu> {
-        let caps = select::caps(&device, adapter, select.scratch_bytes);
+        let mut caps = select::caps(&device, adapter, select.scratch_bytes);
+        if let Some(path) = &select.profile {
+            caps.profile = Profile::read(path, &caps.name)?;
+        }
         select::usable(&caps, device.features())?;
+        let disk = select
+            .pipeline_cache
+            .as_deref()
+            .and_then(|folder| Disk::open(&device, folder));
         Ok(Gpu(Arc::new(Inner {
             device,
             queue,
@@ -123,6 +135,7 @@ impl Gpu {
             timeout: select.timeout,
             checked: select.checked,
             pipelines: Pipelines::default(),
+            disk,
             pool: Pool::default(),
             lost: Arc::default(),
             uncaptured: Arc::default(),
@@ -163,6 +176,15 @@ impl Gpu {
     /// Pipelines compiled so far; constant over warm calls.
     pub fn pipelines(&self) -> usize {
         self.0.pipelines.len()
+    }
+
+    /// Writes what the driver made of the pipelines so far into the folder [`Select::pipeline_cache`], for the next process to
+    /// start with. Returns the file, or nothing where no folder was named or the backend has no such cache.
+    ///
+    /// # Errors
+    /// `File` when the folder cannot be made or written; then the file is as it was.
+    pub fn save_pipelines(&self) -> Result<Option<std::path::PathBuf>> {
+        self.0.disk.as_ref().map_or(Ok(None), Disk::save)
     }
 
     /// Buffers allocated for temporaries and read-back so far; constant over warm calls.

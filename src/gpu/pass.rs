@@ -8,7 +8,7 @@ use std::{
 use super::{Gpu, Tensor, View, ViewMut, pipeline::Pipeline, pool::Use};
 use crate::{
     Error, Result,
-    plan::{Plan, Slot, Step},
+    plan::{Bind, Plan, Slot, Step},
 };
 
 /// Bytes of two timestamps, at the alignment that resolving them asks for.
@@ -28,6 +28,11 @@ pub struct Pass {
     tables: Vec<Tensor<u32>>,
     timed: bool,
 }
+
+/// A recording kept by [`Pass::replay`]: calls of many small dispatches, such as a token's through all layers of a model, are
+/// recorded once and cost the host little more than their submission.
+#[derive(Debug)]
+pub struct Replay(Pass);
 
 #[derive(Debug)]
 struct Dispatch {
@@ -122,48 +127,83 @@ impl Pass {
         for table in &plan.tables {
             self.tables.push(gpu.upload(table)?);
         }
+        let kernels = plan.steps.iter().map(|step| &step.kernel);
+        gpu.0.pipelines.prepare(&gpu, kernels, checked)?;
+        let mut last: Option<(&Step, wgpu::BindGroup)> = None;
         for step in &plan.steps {
             let pipeline = gpu.0.pipelines.get(&gpu, &step.kernel, checked)?;
-            let views = step
-                .bind
-                .iter()
-                .map(|bind| {
-                    let view = match bind.slot {
-                        Slot::Input(n) => inputs.get(usize::from(n)).copied(),
-                        Slot::Output(n) => outputs.get(usize::from(n)).map(|output| output.0),
-                        Slot::Scratch(n) => {
-                            self.scratch.get(base + usize::from(n)).map(|buffer| View {
-                                buffer,
-                                offset: 0,
-                                bytes: buffer.size(),
-                            })
-                        }
-                        Slot::Table(n) => self
-                            .tables
-                            .get(first_table + usize::from(n))
-                            .map(Tensor::view),
-                    };
-                    view.filter(|view| bind.bytes.end <= view.bytes)
-                        .ok_or_else(|| Error::Argument {
-                            op: plan.op,
-                            what: format!("{:?}", bind.slot),
-                            expected: format!("at least {} bytes", bind.bytes.end),
-                            got: view
-                                .map_or("nothing".into(), |view| format!("{} bytes", view.bytes)),
-                        })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            let group = bind_group(&gpu, &pipeline, step, &views)?;
-            let grid = fold(step.groups, gpu.caps().groups_per_dim);
+            // A step that is cut into several dispatches binds the same in each.
+            let same = last
+                .take()
+                .filter(|(last, _)| last.kernel == step.kernel && last.bind == step.bind);
+            let group = match same {
+                Some((_, group)) => group,
+                None => {
+                    let views = self.views(plan, step, inputs, outputs, base, first_table)?;
+                    bind_group(&gpu, &pipeline, step, &views)?
+                }
+            };
+            last = Some((step, group.clone()));
             self.dispatches.push(Dispatch {
                 pipeline,
                 group,
                 params: step.params.clone(),
-                grid,
+                grid: fold(step.groups, gpu.caps().groups_per_dim),
                 predicted_ms: step.predicted_ms,
             });
         }
         Ok(())
+    }
+
+    /// The buffers of a step's bindings, checked for size.
+    fn views<'a>(
+        &'a self,
+        plan: &Plan,
+        step: &Step,
+        inputs: &[View<'a>],
+        outputs: &'a [ViewMut<'_>],
+        first_scratch: usize,
+        first_table: usize,
+    ) -> Result<Vec<View<'a>>> {
+        let of = |bind: &Bind| {
+            let view = match bind.slot {
+                Slot::Input(n) => inputs.get(usize::from(n)).copied(),
+                Slot::Output(n) => outputs.get(usize::from(n)).map(|output| output.0),
+                Slot::Scratch(n) => {
+                    let buffer = self.scratch.get(first_scratch + usize::from(n));
+                    buffer.map(|buffer| View {
+                        buffer,
+                        offset: 0,
+                        bytes: buffer.size(),
+                    })
+                }
+                Slot::Table(n) => self
+                    .tables
+                    .get(first_table + usize::from(n))
+                    .map(Tensor::view),
+            };
+            view.filter(|view| bind.bytes.end <= view.bytes)
+                .ok_or_else(|| Error::Argument {
+                    op: plan.op,
+                    what: format!("{:?}", bind.slot),
+                    expected: format!("at least {} bytes", bind.bytes.end),
+                    got: view.map_or("nothing".into(), |view| format!("{} bytes", view.bytes)),
+                })
+        };
+        step.bind.iter().map(of).collect()
+    }
+
+    /// How many dispatches are recorded so far.
+    pub fn dispatches(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Keeps the recording, to be submitted as often as wanted: nothing is planned, compiled, allocated or bound again.
+    ///
+    /// It refers to the buffers of its tensors, not to their contents: [`Tensor::write`] brings new inputs, and what a plan
+    /// updates in place goes on from run to run. The recording keeps buffers alive that are dropped meanwhile.
+    pub fn replay(self) -> Replay {
+        Replay(self)
     }
 
     /// Submits the recording, in several submissions where it is predicted to take long.
@@ -171,6 +211,10 @@ impl Pass {
     /// # Errors
     /// `Timeout` when too much submitted work is unfinished, `OutOfMemory`, `DeviceLost`.
     pub fn submit(self) -> Result<Done> {
+        self.send()
+    }
+
+    fn send(&self) -> Result<Done> {
         let gpu = self.gpu.clone();
         let queries = if self.timed && gpu.caps().timestamps {
             Some(self.queries()?)
@@ -296,6 +340,21 @@ impl Drop for Pass {
         for buffer in self.scratch.drain(..) {
             self.gpu.0.pool.give(&self.gpu, Use::Scratch, buffer);
         }
+    }
+}
+
+impl Replay {
+    /// Submits the recording once more, after everything submitted so far.
+    ///
+    /// # Errors
+    /// As [`Pass::submit`].
+    pub fn submit(&self) -> Result<Done> {
+        self.0.send()
+    }
+
+    /// How many dispatches a run has.
+    pub fn dispatches(&self) -> usize {
+        self.0.dispatches()
     }
 }
 

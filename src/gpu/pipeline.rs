@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use super::{Caps, Gpu, Kernel, reflect};
+use rayon::prelude::*;
+
+use super::{Caps, Disk, Gpu, Kernel, reflect};
 use crate::{Error, Result};
 
 /// A compiled kernel.
@@ -31,6 +33,33 @@ impl Pipelines {
         };
         cell.get_or_init(|| compile(gpu, kernel, checked).map(Arc::new))
             .clone()
+    }
+
+    /// Compiles those of a plan's kernels that are not compiled yet, each in a thread of its own while there are any.
+    pub fn prepare<'a>(
+        &self,
+        gpu: &Gpu,
+        kernels: impl Iterator<Item = &'a Arc<Kernel>>,
+        checked: bool,
+    ) -> Result<()> {
+        let mut missing: Vec<&Arc<Kernel>> = Vec::new();
+        {
+            let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for kernel in kernels {
+                let compiled = map
+                    .get(&(kernel.clone(), checked))
+                    .is_some_and(|cell| cell.get().is_some());
+                if !compiled && !missing.contains(&kernel) {
+                    missing.push(kernel);
+                }
+            }
+        }
+        if missing.len() > 1 {
+            missing
+                .par_iter()
+                .try_for_each(|kernel| self.get(gpu, kernel, checked).map(drop))?;
+        }
+        Ok(())
     }
 
     /// How many kernels were compiled.
@@ -100,7 +129,7 @@ fn compile(gpu: &Gpu, kernel: &Kernel, checked: bool) -> Result<Pipeline> {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: gpu.0.disk.as_ref().map(Disk::cache),
         });
         (compute, layout)
     });

@@ -1,9 +1,9 @@
 //! Choosing an adapter and reading what it can do.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{Caps, Class, Coop, DEFAULT_SCRATCH_BYTES, caps::LLVMPIPE_LOOP_ITERATIONS};
-use crate::{Error, Result};
+use crate::{Error, Result, choice::Profile};
 
 /// Which adapter to open, and how to treat it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,12 @@ pub struct Select {
     pub scratch_bytes: u64,
     /// Whether kernels are compiled with bounds checks.
     pub checked: bool,
+    /// A folder of compiled pipelines, one file for each adapter and driver, read when a device is opened and written by
+    /// [`Gpu::save_pipelines`](super::Gpu::save_pipelines). Only Vulkan has such a cache; a file that is damaged or of another
+    /// driver is ignored. Whoever can write the folder can feed the driver: keep it private.
+    pub pipeline_cache: Option<PathBuf>,
+    /// A profile that `subquad tune` wrote on this adapter: planners follow it instead of their tables.
+    pub profile: Option<PathBuf>,
 }
 
 impl Default for Select {
@@ -31,12 +37,15 @@ impl Default for Select {
             timeout: Duration::from_secs(30),
             scratch_bytes: DEFAULT_SCRATCH_BYTES,
             checked: false,
+            pipeline_cache: None,
+            profile: None,
         }
     }
 }
 
 impl Select {
-    /// The default, changed by `WGPU_BACKEND`, `WGPU_ADAPTER_NAME` and `SUBQUAD_CHECKED=1`.
+    /// The default, changed by `WGPU_BACKEND`, `WGPU_ADAPTER_NAME`, `SUBQUAD_CHECKED=1` and the folder
+    /// `SUBQUAD_PIPELINE_CACHE` and the file `SUBQUAD_PROFILE`.
     pub fn from_env() -> Select {
         let mut select = Select::default();
         if let Some(backends) = wgpu::Backends::from_env() {
@@ -46,6 +55,12 @@ impl Select {
             .ok()
             .filter(|name| !name.is_empty());
         select.checked = std::env::var("SUBQUAD_CHECKED").is_ok_and(|value| value == "1");
+        let path = |name: &str| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
+        select.pipeline_cache = path("SUBQUAD_PIPELINE_CACHE");
+        select.profile = path("SUBQUAD_PROFILE");
         select
     }
 
@@ -143,6 +158,7 @@ pub(super) fn wanted_features() -> wgpu::Features {
         | wgpu::Features::SHADER_F16
         | wgpu::Features::SUBGROUP
         | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::PIPELINE_CACHE
 }
 
 /// Refuses devices on which no kernel would run.
@@ -260,5 +276,6 @@ fn read(
             u64::MAX
         },
         gflops,
+        profile: Profile::default(),
     }
 }

@@ -26,7 +26,7 @@ pub mod pack;
 pub mod search;
 pub mod simd;
 pub mod sliding;
-mod tile;
+pub(crate) mod tile;
 
 pub use allowed::{Allowed, Filter};
 pub use bits::{ABSENT, MAX_BITS, words};

@@ -1,7 +1,22 @@
 //! How kernels compute tiles of pairs of codes.
 
 use super::distance::Count;
-use crate::gpu::{Caps, Class, Part, Spec, part};
+use crate::{
+    choice::{Choice, Entry},
+    gpu::{Caps, Class, Part, Spec, part},
+};
+
+/// Whether words pass through workgroup memory, in tiles of 64 by 64 pairs instead of 32 by 32.
+pub(crate) const STAGED: Choice = Choice {
+    name: "hamming/tile.staged",
+    legal: &[0, 1],
+    table: &[Entry {
+        class: Class::Cpu,
+        value: 0,
+        source: "barriers are dear on software adapters (llvmpipe, Mesa 22.3.6, 2026-11)",
+    }],
+    otherwise: 1,
+};
 
 /// How a kernel computes tiles of pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +31,10 @@ impl Tile {
     /// The one for a device.
     pub fn new(caps: &Caps) -> Tile {
         let [staged, direct] = Tile::all();
-        match caps.class {
-            Class::Cpu => direct,
-            _ => staged,
+        if caps.choose(&STAGED) == 1 {
+            staged
+        } else {
+            direct
         }
     }
 

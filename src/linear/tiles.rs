@@ -1,7 +1,39 @@
 //! Tile sizes: what each kernel is built with on which device.
 
 use super::kernels::Fading;
-use crate::gpu::{Caps, Class, Spec};
+use crate::{
+    choice::{Choice, Entry},
+    gpu::{Caps, Class, Spec},
+};
+
+/// Tokens of a chunk, where they do not fade row by row; 32 where workgroup memory is less than 32 KiB.
+pub const CHUNK_TOKENS: Choice = Choice {
+    name: "linear/chunk.tokens",
+    legal: &[32, 64],
+    table: &[],
+    otherwise: 64,
+};
+
+/// The most columns of the state that a workgroup of `chunk` holds.
+pub const CHUNK_VALUES: Choice = Choice {
+    name: "linear/chunk.values",
+    legal: &[16, 32, 64],
+    table: &[],
+    otherwise: 64,
+};
+
+/// Tokens of a block of `recurrent`.
+pub const RECURRENT_TOKENS: Choice = Choice {
+    name: "linear/recurrent.tokens",
+    legal: &[2, 4, 8, 16],
+    table: &[Entry {
+        class: Class::Cpu,
+        value: 8,
+        source: "8 heads, 64 x 64, 2,048 tokens on llvmpipe, CPU time with 8 and 16 tokens: 17 and 14 ms without decay, but 19 and 36 \
+                 with one per token, 36 and 129 with one per row and the delta rule (Mesa 22.3.6, 2026-11)",
+    }],
+    otherwise: 4,
+};
 
 /// Tile of `chunk` and `delta_prepare`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +65,13 @@ impl ChunkTile {
         let channels = matches!(fading, Fading::Rows | Fading::Columns);
         let chunk = match caps.workgroup_bytes >= 32 << 10 {
             _ if channels => 16,
-            true => 64,
+            true => caps.choose(&CHUNK_TOKENS),
             false => 32,
         };
         let (key, value) = (key as u32, value as u32);
-        let wanted = value.next_power_of_two().clamp(16, 64);
+        let wanted = value
+            .next_power_of_two()
+            .clamp(16, caps.choose(&CHUNK_VALUES));
         let padded = |value_tile: u32| key.next_multiple_of((1024 / value_tile).max(16));
         let fits = |value_tile: &u32| padded(*value_tile) * value_tile <= 8192;
         let value_tile = [64, 32, 16]
@@ -178,11 +212,9 @@ pub struct RecurrentTile {
 }
 
 impl RecurrentTile {
-    /// The tile for so many tokens, widths and readers a token. A software adapter gets one subgroup and blocks of 8 tokens:
-    /// shorter ones pass over the state more often, longer ones leave some of their loops rolled up and compile for seconds (8
-    /// heads, 64 x 64, 2,048 tokens on llvmpipe, CPU time: with 8 and 16 tokens 17 and 14 ms without decay, but 19 and 36 with
-    /// one per token, 36 and 129 with one per row and the delta rule; Mesa 22.3.6, 2026-11). A GPU gets more lanes on the same rows, and blocks
-    /// that fit its workgroup memory; the delta rule, which needs all rows before it adds, one set of lanes.
+    /// The tile for so many tokens, widths and readers a token. A software adapter gets one subgroup: shorter blocks pass over the
+    /// state more often, longer ones leave some of their loops rolled up and compile for seconds. A GPU gets more lanes on the
+    /// same rows, and blocks that fit its workgroup memory; the delta rule, which needs all rows before it adds, one set of lanes.
     pub(super) fn choose(
         tokens: usize,
         key: usize,
@@ -193,24 +225,24 @@ impl RecurrentTile {
     ) -> RecurrentTile {
         let columns = (value as u32).div_ceil(4).next_power_of_two();
         let block = |most: u32| block(tokens, (most / group.next_power_of_two()).max(1));
+        let tokens = block(caps.choose(&RECURRENT_TOKENS));
         match (caps.class, caps.subgroup) {
             (Class::Cpu, Some((smallest, largest))) if smallest == largest && largest <= 32 => {
                 RecurrentTile {
-                    tokens: block(8),
+                    tokens,
                     lanes: largest,
                     row_groups: 1,
                     subgroup: true,
                 }
             }
             (Class::Cpu, _) => RecurrentTile {
-                tokens: block(8),
+                tokens,
                 lanes: columns.min(8),
                 row_groups: 1,
                 subgroup: false,
             },
             _ => {
                 let lanes = columns.min(32);
-                let tokens = block(4);
                 let rows = (key as u32).div_ceil(4);
                 // Outputs of each set of lanes, and the normaliser's sum of keys beside them.
                 let room =

@@ -45,6 +45,8 @@ pub struct Measured {
     pub min_ms: f64,
     /// The slowest.
     pub max_ms: f64,
+    /// What a quarter of the submissions stayed below, and what three quarters did.
+    pub quartiles_ms: [f64; 2],
 }
 
 /// What a device reaches on loops that do nothing but copy, multiply and add, or count bits.
@@ -228,6 +230,7 @@ pub fn repeat(
             median_ms: first_ms,
             min_ms: first_ms,
             max_ms: first_ms,
+            quartiles_ms: [first_ms; 2],
         });
     }
     let mut runs = 1;
@@ -249,6 +252,10 @@ pub fn repeat(
         median_ms: median(&times),
         min_ms: times.first().copied().unwrap_or_default(),
         max_ms: times.last().copied().unwrap_or_default(),
+        quartiles_ms: [1, 3].map(|n| {
+            let at = (n * times.len().saturating_sub(1)).div_ceil(4);
+            times.get(at).copied().unwrap_or_default()
+        }),
     })
 }
 

@@ -84,6 +84,59 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
             }
         );
     }
+    print_small(results);
+}
+
+fn print_small(results: &Results) {
+    let width = |names: &mut dyn Iterator<Item = &String>| names.map(String::len).max();
+    if let Some(width) = width(&mut results.small.iter().map(|small| &small.name)) {
+        say!(
+            "{:width$} {:>10} {:>12} {:>12} {:>11} {:>11} {:>11}",
+            "many small calls in one recording",
+            "dispatches",
+            "recorded us",
+            "replayed us",
+            "recorded/s",
+            "replayed/s",
+            "floor/s",
+        );
+        for small in &results.small {
+            say!(
+                "{:width$} {:>10} {:>12.1} {:>12.1} {:>11.0} {:>11.0} {:>11.0}",
+                small.name,
+                small.dispatches,
+                small.record_us,
+                small.replay_us,
+                small.recorded_per_s,
+                small.replayed_per_s,
+                small.floor_per_s,
+            );
+        }
+        say!(
+            "microseconds of host time a dispatch; runs a second, a run being a token through all layers"
+        );
+    }
+    for first in &results.first {
+        let kept = first.kept_ms.map_or("no cache on disk".into(), |ms| {
+            format!("{ms:.1} ms with pipelines kept on disk")
+        });
+        say!(
+            "first call of {}: {} pipelines, {:.1} ms cold, {kept}, {:.1} ms warm",
+            first.name,
+            first.pipelines,
+            first.cold_ms,
+            first.warm_ms
+        );
+    }
+    for change in &results.changes {
+        let [then, now] = change.ms;
+        say!(
+            "{}: {then:.4} ms before, {now:.4} now, {:.2} times as long{}",
+            change.name,
+            change.ratio,
+            if change.regressed { ", SLOWER" } else { "" }
+        );
+    }
 }
 
 /// Everything, for programs.
@@ -99,7 +152,7 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
                 .collect();
             json!({
                 "op": row.op, "name": row.name, "shape": shape, "dtype": row.dtype, "variant": row.variant,
-                "median_ms": row.time.median_ms, "min_ms": row.time.min_ms, "max_ms": row.time.max_ms,
+                "median_ms": row.time.median_ms, "min_ms": row.time.min_ms, "max_ms": row.time.max_ms, "quartiles_ms": row.time.quartiles_ms,
                 "gflop_s": row.gflop_s(), "gb_s": row.gb_s(), "popcount_gword_s": row.popcount_g_s(), "share_of_roof": row.share, "time_at_twice_the_length": row.twice, "roof": row.bound.name(),
                 "verified": row.verified,
             })
@@ -118,6 +171,35 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
     let host = results.host.as_ref().map(
         |host| json!({ "name": host.name, "us_per_warm_call": host.us, "steady": host.steady }),
     );
+    let small: Vec<Value> = results
+        .small
+        .iter()
+        .map(|small| {
+            json!({
+                "name": small.name, "dispatches": small.dispatches, "us_per_dispatch_recorded": small.record_us,
+                "us_per_dispatch_replayed": small.replay_us, "per_s_recorded": small.recorded_per_s,
+                "per_s_replayed": small.replayed_per_s, "per_s_floor": small.floor_per_s,
+            })
+        })
+        .collect();
+    let first: Vec<Value> = results
+        .first
+        .iter()
+        .map(|first| {
+            json!({
+                "name": first.name, "pipelines": first.pipelines, "cold_ms": first.cold_ms, "kept_ms": first.kept_ms,
+                "warm_ms": first.warm_ms,
+            })
+        })
+        .collect();
+    let changes: Vec<Value> = results
+        .changes
+        .iter()
+        .map(|change| {
+            json!({ "name": change.name, "before_ms": change.ms[0], "now_ms": change.ms[1], "ratio": change.ratio,
+                "regressed": change.regressed })
+        })
+        .collect();
     json!({
         "adapter": caps_json(gpu.caps()),
         "roofs": {
@@ -126,6 +208,9 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
         "cases": cases,
         "crossovers": crossovers,
         "host": host,
+        "small": small,
+        "first_calls": first,
+        "changes": changes,
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
