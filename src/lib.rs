@@ -27,6 +27,7 @@ pub mod gpu;
 pub mod hamming;
 pub mod kronecker;
 pub mod linear;
+mod over;
 pub mod plan;
 pub mod random;
 #[cfg(feature = "cli")]

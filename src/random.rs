@@ -268,12 +268,8 @@ pub fn plan(random: &Random, draw: Draw, first: u64, len: usize, caps: &Caps) ->
     });
     let mut builder = Builder::default();
     let ms = 100.0 / (caps.gflops * 1e6);
-    let most = (caps.binding_bytes / 4)
-        .min((STEP_MS / ms) as u64)
-        .min(1 << 30)
-        .max(ALIGN)
-        / ALIGN
-        * ALIGN;
+    let most = (caps.binding_bytes / 4).min((STEP_MS / ms) as u64);
+    let most = most.clamp(ALIGN, 1 << 30) / ALIGN * ALIGN;
     let [key_low, key_high] = random.key();
     for from in (0..len).step_by(most as usize) {
         let count = most.min(len - from);

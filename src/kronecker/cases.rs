@@ -1,5 +1,8 @@
 //! `hadamard` and `butterfly` as the program, the tests and the benches see them.
 
+mod call;
+pub(crate) mod sketch;
+
 use serde_json::json;
 
 use super::{

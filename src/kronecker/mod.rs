@@ -13,7 +13,14 @@ pub mod butterfly;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod cpu;
+pub mod fastfood;
 mod hadamard;
+mod signs;
+pub mod srht;
+pub mod tensor_srht;
 
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
+pub use fastfood::Fastfood;
 pub use hadamard::{hadamard, plan as hadamard_plan, record as record_hadamard};
+pub use srht::{adjoint as srht_adjoint, srht};
+pub use tensor_srht::tensor_srht;

@@ -7,3 +7,4 @@ mod device;
 mod butterfly;
 mod cases;
 mod random;
+mod sketch;
