@@ -50,6 +50,8 @@ pub fn ops() -> &'static [Op] {
         crate::hamming::code_table::cases::OP,
         crate::kronecker::cases::HADAMARD,
         crate::kronecker::cases::BUTTERFLY,
+        crate::kronecker::cases::fp4::QUANTIZED,
+        crate::kronecker::cases::fp4::DEQUANTIZED,
         crate::kronecker::cases::sketch::SRHT,
         crate::kronecker::cases::sketch::TENSOR_SRHT,
         crate::kronecker::cases::sketch::FASTFOOD,

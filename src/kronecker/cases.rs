@@ -1,6 +1,7 @@
 //! `hadamard` and `butterfly` as the program, the tests and the benches see them.
 
 mod call;
+pub(crate) mod fp4;
 pub(crate) mod sketch;
 
 use serde_json::json;

@@ -3,6 +3,7 @@
 use super::butterfly::{Factors, OP, Shape};
 use crate::{Result, error::length};
 
+pub mod fp4;
 pub mod sketch;
 
 /// [`butterfly()`](super::butterfly()) on any items: `both(a, u, c, v)` is a u + c v in the algebra.

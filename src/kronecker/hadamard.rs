@@ -98,7 +98,7 @@ pub(super) fn shape(rows: usize, width: usize) -> Result<Shape> {
 }
 
 /// [[1, 1], [1, -1]] for every bit, the last scaled for all.
-fn factors(bits: usize) -> Vec<u32> {
+pub(super) fn factors(bits: usize) -> Vec<u32> {
     let scale = (-0.5 * bits as f64).exp2() as f32;
     let factor = |n| {
         let s = if n + 1 == bits { scale } else { 1.0 };

@@ -14,6 +14,7 @@ pub mod butterfly;
 pub(crate) mod cases;
 pub mod cpu;
 pub mod fastfood;
+pub mod fp4;
 mod hadamard;
 mod signs;
 pub mod srht;

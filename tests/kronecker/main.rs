@@ -6,5 +6,6 @@ mod device;
 
 mod butterfly;
 mod cases;
+mod fp4;
 mod random;
 mod sketch;
