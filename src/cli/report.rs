@@ -1,8 +1,12 @@
 //! Reports: one HTML file each, readable without a network, on a phone and in the dark.
 
 mod chart;
+mod picture;
+mod plot;
 
 pub use chart::{Bars, Chart, Heat, Series};
+pub use picture::Picture;
+pub use plot::Plot;
 
 use super::bench::{
     Change, Crossover, FirstCall, Results, Row, Small, crossovers, doublings, length_series,
@@ -105,8 +109,21 @@ impl Page {
     /// # Errors
     /// `Usage` when the plot cannot be drawn.
     pub fn chart(&mut self, chart: &Chart, caption: &str) -> Result<(), Failure> {
-        let legend: String = chart
-            .series
+        self.drawing(&chart.series, &chart.svg()?, caption);
+        Ok(())
+    }
+
+    /// A plot on linear axes with its legend.
+    ///
+    /// # Errors
+    /// `Usage` when the plot cannot be drawn.
+    pub fn plot(&mut self, plot: &Plot, caption: &str) -> Result<(), Failure> {
+        self.drawing(&plot.series, &plot.svg()?, caption);
+        Ok(())
+    }
+
+    fn drawing(&mut self, series: &[Series], svg: &str, caption: &str) {
+        let legend: String = series
             .iter()
             .enumerate()
             .map(|(n, series)| {
@@ -118,11 +135,9 @@ impl Page {
             })
             .collect();
         self.body += &format!(
-            "<figure><ul class=\"legend\">{legend}</ul>{}<figcaption>{}</figcaption></figure>\n",
-            chart.svg()?,
+            "<figure><ul class=\"legend\">{legend}</ul>{svg}<figcaption>{}</figcaption></figure>\n",
             escape(caption)
         );
-        Ok(())
     }
 
     /// Bars.
@@ -145,6 +160,19 @@ impl Page {
             self.body += &format!(
                 "<figure>{}<figcaption>{}</figcaption></figure>",
                 heat.svg(),
+                escape(caption)
+            );
+        }
+        self.body += "</div>\n";
+    }
+
+    /// Pictures side by side, each with its caption.
+    pub fn pictures(&mut self, pictures: &[(Picture, &str)]) {
+        self.body += "<div class=\"pair\">";
+        for (picture, caption) in pictures {
+            self.body += &format!(
+                "<figure>{}<figcaption>{}</figcaption></figure>",
+                picture.html(),
                 escape(caption)
             );
         }

@@ -9,13 +9,16 @@
 //!
 //! The axis's index has factor 0 on its lowest bit. Factors may differ from one outer index l to the next.
 
+mod adam;
 pub mod butterfly;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod cpu;
 pub mod fastfood;
 pub mod fp4;
+pub mod gp;
 mod hadamard;
+pub mod pde;
 mod signs;
 pub mod srht;
 pub mod tensor_srht;

@@ -7,5 +7,7 @@ mod device;
 mod butterfly;
 mod cases;
 mod fp4;
+mod gp;
+mod pde;
 mod random;
 mod sketch;

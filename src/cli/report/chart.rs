@@ -49,17 +49,17 @@ pub struct Heat {
     pub values: Vec<f64>,
 }
 
-const SIZE: (u32, u32) = (560, 350);
+pub(super) const SIZE: (u32, u32) = (560, 350);
 
 // Stand-ins that `themed` replaces by the page's colours: plotters writes plain RGB only.
-const INK: RGBColor = RGBColor(1, 1, 1);
-const GRID: RGBColor = RGBColor(2, 2, 2);
+pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
+pub(super) const GRID: RGBColor = RGBColor(2, 2, 2);
 
-fn colour(n: usize) -> RGBColor {
+pub(super) fn colour(n: usize) -> RGBColor {
     RGBColor(3, 3, (n % COLOURS) as u8)
 }
 
-fn themed(svg: &str) -> String {
+pub(super) fn themed(svg: &str) -> String {
     let mut text = svg
         .replace("#010101", "currentColor")
         .replace("#020202", "var(--grid)");
@@ -71,7 +71,7 @@ fn themed(svg: &str) -> String {
     text.replacen(&size, "role=\"img\" ", 1)
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Usage(format!("a plot could not be drawn: {error}"))
 }
 

@@ -1,0 +1,101 @@
+//! Gaussian processes that solve differential equations by collocation on a grid (GP-HM).
+
+mod axis;
+mod cpu;
+
+mod learn;
+mod line;
+mod mixture;
+mod plane;
+
+use faer::Col;
+
+pub use axis::Axis;
+pub use learn::{Problem, Solver, Step};
+pub use line::Line;
+pub use mixture::{Family, Mixture};
+pub use plane::Plane;
+
+pub(super) const OP: &str = "gp_pde";
+
+/// What holds inside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Equation {
+    /// Δu = f.
+    Poisson,
+    /// Δu + u³ - u = f.
+    AllenCahn,
+    /// β u_x + u_t = f: x is the first axis, t the second.
+    Advection {
+        /// β, the speed.
+        speed: f64,
+    },
+}
+
+impl Equation {
+    /// c(u), the part without derivatives.
+    fn value(self, u: f64) -> f64 {
+        match self {
+            Equation::AllenCahn => u * u * u - u,
+            _ => 0.0,
+        }
+    }
+
+    /// c'(u).
+    fn slope(self, u: f64) -> f64 {
+        match self {
+            Equation::AllenCahn => 3.0 * u * u - 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// c'(u) and c(u) - c'(u) u at every point: c near u is the first times the unknown plus the second.
+    fn linearised(self, u: &Col<f64>) -> (Col<f64>, Col<f64>) {
+        let slope = Col::from_fn(u.nrows(), |i| self.slope(u[i]));
+        let rest = Col::from_fn(u.nrows(), |i| self.value(u[i]) - slope[i] * u[i]);
+        (slope, rest)
+    }
+}
+
+/// How to solve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// The mixtures' bumps.
+    pub family: Family,
+    /// Components of the mixture of each axis.
+    pub components: usize,
+    /// The highest frequency that a mixture starts with, in cycles a unit of length.
+    pub highest_frequency: f64,
+    /// Adam's rate on the mixtures' parameters.
+    pub rate: f64,
+    /// How much more a boundary value counts than its likelihood says.
+    pub boundary_weight: f64,
+    /// Logarithms of the precisions of boundary values and of the equation at the start.
+    pub log_precisions: [f64; 2],
+    /// The most these may become: the equation's without a cap ruins the Cholesky factor.
+    pub log_caps: [f64; 2],
+    /// Linearisations a step, where the equation is not linear.
+    pub newton_turns: usize,
+    /// Conjugate gradients stop when the preconditioned residual has fallen to this ...
+    pub tolerance: f64,
+    /// ... or after so many iterations.
+    pub iterations: usize,
+}
+
+impl Options {
+    /// The values of the method's paper, and ours where it has none.
+    pub fn new(highest_frequency: f64) -> Options {
+        Options {
+            family: Family::Student,
+            components: 30,
+            highest_frequency,
+            rate: 0.05,
+            boundary_weight: 200.0,
+            log_precisions: [4.0, -8.0],
+            log_caps: [8.0, 4.0],
+            newton_turns: 2,
+            tolerance: 1e-7,
+            iterations: 300,
+        }
+    }
+}
