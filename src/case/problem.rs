@@ -55,6 +55,7 @@ pub fn ops() -> &'static [Op] {
         crate::kronecker::cases::sketch::SRHT,
         crate::kronecker::cases::sketch::TENSOR_SRHT,
         crate::kronecker::cases::sketch::FASTFOOD,
+        crate::kronecker::matmul::cases::ENTRY,
         crate::hamming::search::cases::KNN,
         crate::hamming::search::cases::RADIUS,
         crate::hamming::search::cases::HISTOGRAM,

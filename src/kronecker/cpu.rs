@@ -1,6 +1,7 @@
 //! References, stage by stage: f64 for real numbers, exact for the others.
 
 use super::butterfly::{Factors, OP, Shape};
+pub use super::matmul::cpu::{Gradients, apply, gradients as matmul_gradients, matmul};
 use crate::{Result, error::length};
 
 pub mod fp4;

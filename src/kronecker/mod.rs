@@ -1,7 +1,8 @@
 //! Kronecker products that are never formed.
 //!
 //! [`butterfly()`] multiplies by a product of 2 x 2 factors along an axis of 2^k, in place, with k 2^(k-1) exchanges of two items
-//! instead of 4^k products; [`hadamard()`] is the one whose factors are [[1, 1], [1, -1]] / √2. [`cpu`] is the reference of both.
+//! instead of 4^k products; [`hadamard()`] is the one whose factors are [[1, 1], [1, -1]] / √2. [`matmul()`] takes factors of any
+//! sizes. [`cpu`] is the reference of all.
 //!
 //! ```text
 //! K = F_(k-1) ⊗ … ⊗ F_0        y[l, i, r] = sum_j x[l, j, r] K[j, i]        K[j, i] = Π_n F_n[bit n of j, bit n of i]
@@ -18,6 +19,7 @@ pub mod fastfood;
 pub mod fp4;
 pub mod gp;
 mod hadamard;
+pub mod matmul;
 pub mod pde;
 mod signs;
 pub mod srht;
@@ -26,5 +28,6 @@ pub mod tensor_srht;
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
 pub use fastfood::Fastfood;
 pub use hadamard::{hadamard, plan as hadamard_plan, record as record_hadamard};
+pub use matmul::{Factor, Operator, Side, matmul};
 pub use srht::{adjoint as srht_adjoint, srht};
 pub use tensor_srht::tensor_srht;

@@ -8,6 +8,7 @@ mod butterfly;
 mod cases;
 mod fp4;
 mod gp;
+mod matmul;
 mod pde;
 mod random;
 mod sketch;

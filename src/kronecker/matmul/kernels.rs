@@ -1,0 +1,287 @@
+//! The kernels of a product, and their parameters.
+
+use std::sync::Arc;
+
+use super::shape::Kind;
+use crate::{
+    elements::{Access, by_words},
+    gpu::{Caps, Dtype, Kernel, Needs, Part, Spec, params, part},
+};
+
+params! {
+    /// Parameters of `stage`.
+    StageParams {
+        p: u32,
+        q: u32,
+        r: u32,
+        units: u32,
+        first_unit: u32,
+        first: u32,
+        groups: u32,
+        f_offset: u32,
+        f_t: u32,
+        f_j: u32,
+        f_batch: u32,
+        f_units: u32,
+        f_first: u32,
+        set_columns: u32,
+        f_set: u32,
+        x_first: u32,
+        x_offset: u32,
+        x_width: u32,
+        x_rows: u32,
+        x_row: u32,
+        x_batch: u32,
+        z_first: u32,
+        z_offset: u32,
+        z_width: u32,
+        z_rows: u32,
+        z_row: u32,
+        z_batch: u32,
+        alpha: f32,
+        beta: f32,
+    }
+}
+
+params! {
+    /// Parameters of `store`.
+    StoreParams {
+        width: u32,
+        words: u32,
+        first: u32,
+        first_group: u32,
+        groups: u32,
+        count: u32,
+        items_start: u32,
+        items_end: u32,
+        y_offset: u32,
+        z_offset: u32,
+        z_rows: u32,
+        z_row: u32,
+        z_batch: u32,
+        beta: f32,
+    }
+}
+
+params! {
+    /// Parameters of `factor_grad` and its forms.
+    FactorGradParams {
+        p: u32,
+        q: u32,
+        r: u32,
+        set_columns: u32,
+        first_column: u32,
+        last_column: u32,
+        part_columns: u32,
+        parts: u32,
+        first: u32,
+        groups: u32,
+        x_offset: u32,
+        g_offset: u32,
+        i_stride: u32,
+        j_stride: u32,
+        block: u32,
+        alpha: f32,
+    }
+}
+
+/// Whether rows are one after another, on both ends of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub x_dense: bool,
+    pub z_dense: bool,
+    /// The type of x.
+    pub dtype: Dtype,
+}
+
+impl Ends {
+    fn access(self, caps: &Caps) -> Access {
+        Access {
+            dtype: self.dtype,
+            native: self.dtype != Dtype::F16 || caps.f16,
+            vectors: false,
+        }
+    }
+
+    /// The parts that say where items are, and of what type.
+    fn parts(self, caps: &Caps) -> [Part; 3] {
+        let x = if self.x_dense {
+            part!("kronecker/x_dense.wgsl")
+        } else {
+            part!("kronecker/x_strided.wgsl")
+        };
+        let z = if self.z_dense {
+            part!("kronecker/z_dense.wgsl")
+        } else {
+            part!("kronecker/z_strided.wgsl")
+        };
+        let [elem, _] = self.access(caps).parts();
+        [x, z, elem]
+    }
+}
+
+pub(super) fn stage(kind: Kind, ends: Ends, caps: &Caps) -> Arc<Kernel> {
+    let factor = match kind {
+        Kind::Dense => part!("kronecker/factor_dense.wgsl"),
+        Kind::Diagonal => part!("kronecker/factor_diagonal.wgsl"),
+        Kind::Identity => part!("kronecker/factor_identity.wgsl"),
+    };
+    let own = [
+        part!("kronecker/stage.wgsl"),
+        part!("kronecker/stage_params.wgsl"),
+        factor,
+        part!("common/grid.wgsl"),
+    ];
+    Arc::new(Kernel {
+        name: "kronecker/stage",
+        parts: own.into_iter().chain(ends.parts(caps)).collect(),
+        spec: Spec::default(),
+        needs: ends.access(caps).needs(),
+        params: StageParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+/// How the columns of a pass lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// Four neighbours are four columns.
+    Inner,
+    /// Four neighbours are four items of one column.
+    Trailing,
+    /// Item by item.
+    Any(Ends),
+}
+
+/// `stage_lanes`, with subgroups of so many lanes and so many outputs each, which must fit them.
+pub(super) fn stage_lanes(
+    columns: Columns,
+    quads: bool,
+    [lanes, outputs]: [u32; 2],
+    caps: &Caps,
+) -> Arc<Kernel> {
+    let mut parts = vec![
+        part!("kronecker/stage_lanes.wgsl"),
+        part!("kronecker/lanes.wgsl"),
+        part!("kronecker/stage_params.wgsl"),
+        if quads {
+            part!("kronecker/entries_vec4.wgsl")
+        } else {
+            part!("kronecker/entries_scalar.wgsl")
+        },
+        part!("common/grid.wgsl"),
+    ];
+    let mut needs = Needs::default();
+    match columns {
+        Columns::Inner => parts.push(part!("kronecker/columns_inner.wgsl")),
+        Columns::Trailing => parts.push(part!("kronecker/columns_trailing.wgsl")),
+        Columns::Any(ends) => {
+            parts.push(part!("kronecker/columns_any.wgsl"));
+            parts.extend(ends.parts(caps));
+            needs = ends.access(caps).needs();
+        }
+    }
+    Arc::new(Kernel {
+        name: "kronecker/stage_lanes",
+        parts,
+        spec: Spec::default()
+            .with("LANES", lanes)
+            .with("OUTPUTS", outputs),
+        needs: Needs {
+            subgroup: true,
+            ..needs
+        },
+        params: StageParams::FIELDS,
+        workgroup: [lanes, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+pub(super) fn store(dtype: Dtype) -> Arc<Kernel> {
+    let (elem, needs) = by_words(dtype);
+    Arc::new(Kernel {
+        name: "kronecker/store",
+        parts: vec![
+            part!("kronecker/store.wgsl"),
+            elem,
+            part!("common/grid.wgsl"),
+        ],
+        spec: Spec::default(),
+        needs,
+        params: StoreParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+/// `factor_grad`, for columns that are neighbours or not.
+pub(super) fn factor_grad(columns: bool) -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "kronecker/factor_grad",
+        parts: vec![
+            part!("kronecker/factor_grad.wgsl"),
+            part!("kronecker/factor_grad_params.wgsl"),
+            part!("common/grid.wgsl"),
+        ],
+        spec: Spec::default().with("COLUMNS", columns),
+        needs: Needs::default(),
+        params: FactorGradParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 2 * 16 * 16 * 9,
+    })
+}
+
+pub(super) fn factor_grad_diagonal() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "kronecker/factor_grad_diagonal",
+        parts: vec![
+            part!("kronecker/factor_grad_diagonal.wgsl"),
+            part!("kronecker/factor_grad_params.wgsl"),
+            part!("common/grid.wgsl"),
+        ],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: FactorGradParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+/// How the items of columns lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Items {
+    /// Four neighbours are four columns.
+    Inner,
+    /// Four neighbours are four items of one column.
+    Trailing,
+    /// One by one.
+    Any,
+}
+
+pub(super) fn factor_grad_lanes(items: Items, [lanes, outputs]: [u32; 2]) -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "kronecker/factor_grad_lanes",
+        parts: vec![
+            part!("kronecker/factor_grad_lanes.wgsl"),
+            part!("kronecker/factor_grad_params.wgsl"),
+            part!("kronecker/lanes.wgsl"),
+            match items {
+                Items::Inner => part!("kronecker/items_inner.wgsl"),
+                Items::Trailing => part!("kronecker/items_trailing.wgsl"),
+                Items::Any => part!("kronecker/items_any.wgsl"),
+            },
+            part!("common/grid.wgsl"),
+        ],
+        spec: Spec::default()
+            .with("LANES", lanes)
+            .with("OUTPUTS", outputs),
+        needs: Needs {
+            subgroup: true,
+            ..Needs::default()
+        },
+        params: FactorGradParams::FIELDS,
+        workgroup: [lanes, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
