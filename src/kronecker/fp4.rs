@@ -4,12 +4,12 @@
 //! of 16 or 32 neighbours share a scale of one byte. A rotation by Hadamard's matrix spreads outliers over 16 to 128 neighbours along a
 //! row; since (X D H)(H D W) = X W up to a factor, operands of a product that are rotated alike need not be rotated back.
 
-use super::butterfly::{self, Algebra, Factors, Stages};
+use super::{butterfly, hadamard::Transform};
 use crate::{
     Error, Result,
     error::length,
     gpu::{Gpu, Pass, Tensor},
-    plan::{Builder, Slot},
+    plan::Slot,
     random::Random,
 };
 
@@ -330,33 +330,22 @@ pub fn record_dequantize(
     pass.run(&plan, &inputs, &mut [x.view_mut()])
 }
 
-/// The rotation as a product of 2 x 2 factors of every block.
-fn blocks(shape: &Shape, rotation: &Rotation) -> butterfly::Shape {
-    butterfly::Shape {
-        outer: shape.elements() / rotation.width,
-        bits: rotation.width.trailing_zeros() as usize,
-        inner: 1,
-    }
-}
-
-/// A rotation as stages: factors from a table, items from `source` if that is another slot.
+/// The rotation of every block; unscaled it is sums and differences alone, the same whether products and sums are fused or not.
 fn rotate(
-    builder: &mut Builder,
-    caps: &crate::gpu::Caps,
-    shape: butterfly::Shape,
-    table: Vec<u32>,
+    shape: &Shape,
+    width: usize,
     source: Option<Slot>,
     items: Slot,
-) -> Result<()> {
-    let factors = builder.add_table(table);
-    let stages = Stages {
-        shape,
-        algebra: Algebra::Real,
-        sets: Factors::Shared,
-        first: 0,
-        factors,
+    scaled: bool,
+) -> Transform {
+    Transform {
+        shape: butterfly::Shape {
+            outer: shape.elements() / width,
+            bits: width.trailing_zeros() as usize,
+            inner: 1,
+        },
         source,
         items,
-    };
-    stages.steps(builder, caps)
+        scaled,
+    }
 }

@@ -1,11 +1,17 @@
 //! The Walsh-Hadamard transform.
 
-use super::butterfly::{Algebra, Factors, MAX_BITS, Shape, Stages};
+use bytemuck::bytes_of;
+
+use super::{
+    butterfly::{Algebra, Factors, MAX_BITS, Shape, Stages},
+    signs::rows as rows_of,
+};
 use crate::{
     Error, Result,
     error::length,
-    gpu::{Caps, Gpu, Pass, Tensor},
-    plan::{Builder, Plan, Slot},
+    gpu::{Caps, Class, Gpu, Pass, Spec, Tensor, params, part},
+    over::{Held, OverRows, kernel},
+    plan::{Builder, Plan, Slot, Work},
 };
 
 pub(super) const OP: &str = "hadamard";
@@ -19,7 +25,7 @@ pub(super) const OP: &str = "hadamard";
 /// `x` and `y` are `[rows, width]`, width a power of two up to 2^24, row-major. H / √(2^k) is symmetric and its own inverse, so
 /// that the gradient with respect to x is this very transform of the gradient with respect to y.
 ///
-/// Cost: `rows · width · log2 width` additions, in passes of up to 12 and then 8 stages; no temporaries.
+/// Cost: `rows · width · log2 width` additions, in passes of up to 12 and then 8 stages (7 on software adapters); no temporaries.
 ///
 /// Accuracy: root-mean-square error to the f64 reference, relative, <= 1e-6. Deterministic: two runs are bit-equal.
 ///
@@ -62,21 +68,138 @@ pub fn record(
 pub fn plan(rows: usize, width: usize, caps: &Caps) -> Result<Plan> {
     let shape = shape(rows, width)?;
     let mut builder = Builder::default();
-    let factors = builder.add_table(factors(shape.bits));
-    let stages = Stages {
+    let transform = Transform {
         shape,
-        algebra: Algebra::Real,
-        sets: Factors::Shared,
-        first: 0,
-        factors,
         source: Some(Slot::Input(0)),
         items: Slot::Output(0),
+        scaled: true,
     };
-    stages.steps(&mut builder, caps)?;
+    let work = transform.steps(&mut builder, caps)?;
     let label = format!("2^{} in place", shape.bits);
-    let plan = builder.plan(OP, label, stages.work());
+    let plan = builder.plan(OP, label, work);
     plan.check(caps)?;
     Ok(plan)
+}
+
+params! {
+    /// Parameters of `hadamard`.
+    Params {
+        x_offset: u32,
+        y_offset: u32,
+        first_row: u32,
+        first: u32,
+        end: u32,
+        slab: u32,
+        stride: u32,
+        scale: f32,
+    }
+}
+
+/// The most stages of a pass on a software adapter: 128 items an invocation.
+const STAGES: usize = 7;
+
+/// The transform as a part of any plan, along the axis of `[outer, 2^bits, inner]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transform {
+    pub shape: Shape,
+    /// Where the items come from; none transforms them in place.
+    pub source: Option<Slot>,
+    pub items: Slot,
+    /// Whether sums are divided by the root of 2^bits; else they are sums and differences alone, in one order on every device.
+    pub scaled: bool,
+}
+
+impl Transform {
+    /// Adds the steps; with no bits there are none.
+    pub fn steps(&self, builder: &mut Builder, caps: &Caps) -> Result<Work> {
+        let shape = self.shape;
+        let stages = Stages {
+            shape,
+            algebra: Algebra::Real,
+            sets: Factors::Shared,
+            first: 0,
+            factors: Slot::Table(0),
+            source: self.source,
+            items: self.items,
+        };
+        if shape.bits == 0 || shape.items() == 0 {
+            return Ok(Work::default());
+        }
+        if caps.class == Class::Cpu && shape.bits >= 4 {
+            self.columns(builder, caps)?;
+        } else {
+            let factors = builder.add_table(self.factors());
+            Stages { factors, ..stages }.steps(builder, caps)?;
+        }
+        Ok(stages.work())
+    }
+
+    fn scale(&self) -> f64 {
+        match self.scaled {
+            true => (-0.5 * self.shape.bits as f64).exp2(),
+            false => 1.0,
+        }
+    }
+
+    /// [[1, 1], [1, -1]] for every bit, the last scaled for all.
+    fn factors(&self) -> Vec<u32> {
+        let bits = self.shape.bits;
+        let scale = self.scale() as f32;
+        let factor = |n| {
+            let s = if n + 1 == bits { scale } else { 1.0 };
+            [s, s, s, -s].map(f32::to_bits)
+        };
+        (0..bits).flat_map(factor).collect()
+    }
+
+    /// Passes of up to seven stages, of four at least, without a factor read or a barrier.
+    fn columns(&self, builder: &mut Builder, caps: &Caps) -> Result<()> {
+        let Shape { outer, bits, inner } = self.shape;
+        let slab = inner << bits;
+        let passes = bits.div_ceil(STAGES);
+        let bound = |pass: usize| bits * pass / passes;
+        for pass in 0..passes {
+            let (first, stages) = (bound(pass), bound(pass + 1) - bound(pass));
+            let source = self.source.filter(|_| pass == 0);
+            let scaled = self.scaled && pass + 1 == passes;
+            let part = match source {
+                Some(_) => part!("kronecker/hadamard_apart.wgsl"),
+                None => part!("kronecker/hadamard_here.wgsl"),
+            };
+            let mut held: Vec<Held> = Vec::new();
+            held.extend(source.map(|slot| Held::Rows(rows_of(slot, slab))));
+            held.push(Held::Written(rows_of(self.items, slab)));
+            let into = held.len() - 1;
+            let over = OverRows {
+                kernel: kernel(
+                    "kronecker/hadamard",
+                    [part!("kronecker/hadamard.wgsl"), part],
+                    Spec::default()
+                        .with("STAGES", stages as u32)
+                        .with("SCALED", scaled),
+                    Params::FIELDS,
+                ),
+                held,
+                rows: outer as u64,
+                per_row: (slab >> stages) as u64,
+                row_flops: 2.0 * (stages + 2) as f64 * slab as f64,
+            };
+            over.steps(builder, caps, |placed| {
+                let params = Params {
+                    x_offset: placed.offset(0),
+                    y_offset: placed.offset(into),
+                    first_row: placed.first_row,
+                    first: placed.first,
+                    end: placed.end,
+                    slab: slab as u32,
+                    stride: (inner << first) as u32,
+                    scale: self.scale() as f32,
+                };
+                bytes_of(&params).to_vec()
+            })?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn shape(rows: usize, width: usize) -> Result<Shape> {
@@ -95,14 +218,4 @@ pub(super) fn shape(rows: usize, width: usize) -> Result<Shape> {
     };
     shape.check(OP)?;
     Ok(shape)
-}
-
-/// [[1, 1], [1, -1]] for every bit, the last scaled for all.
-pub(super) fn factors(bits: usize) -> Vec<u32> {
-    let scale = (-0.5 * bits as f64).exp2() as f32;
-    let factor = |n| {
-        let s = if n + 1 == bits { scale } else { 1.0 };
-        [s, s, s, -s].map(f32::to_bits)
-    };
-    (0..bits).flat_map(factor).collect()
 }

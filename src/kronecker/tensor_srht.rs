@@ -3,7 +3,8 @@
 use bytemuck::bytes_of;
 
 use super::{
-    butterfly::{self, Algebra, Factors, MAX_BITS, Stages},
+    butterfly::{self, MAX_BITS},
+    hadamard::Transform,
     signs::{Signs, rows},
 };
 use crate::{
@@ -303,25 +304,13 @@ pub(super) fn unscaled(
     shape: butterfly::Shape,
     items: Slot,
 ) -> Result<Work> {
-    if shape.bits == 0 {
-        return Ok(Work::default());
-    }
-    let table = [1.0f32, 1.0, 1.0, -1.0].map(f32::to_bits);
-    let factors = builder.add_table(table.repeat(shape.bits));
-    let stages = Stages {
+    let transform = Transform {
         shape,
-        algebra: Algebra::Real,
-        sets: Factors::Shared,
-        first: 0,
-        factors,
         source: None,
         items,
+        scaled: false,
     };
-    stages.steps(builder, caps)?;
-    Ok(Work {
-        flops: (shape.items() * shape.bits) as f64,
-        ..Work::default()
-    })
+    transform.steps(builder, caps)
 }
 
 /// Drawing rows of a transformed factor.

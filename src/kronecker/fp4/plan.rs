@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytemuck::bytes_of;
 
-use super::{DEQUANTIZE, Options, QUANTIZE, Rounding, ScaleFormat, Shape, blocks, rotate};
+use super::{DEQUANTIZE, Options, QUANTIZE, Rounding, ScaleFormat, Shape, rotate};
 use crate::{
     Result,
     gpu::{Caps, Kernel, Part, Spec, params, part},
-    kronecker::{hadamard, signs::Signs},
+    kronecker::signs::Signs,
     over::kernel,
     plan::{Bind, Builder, Plan, STEP_MS, Slot, Step, Work},
     rows::fill,
@@ -76,11 +76,7 @@ pub fn quantize(shape: &Shape, options: &Options, caps: &Caps) -> Result<Plan> {
             }
             None => Some(x),
         };
-        let items = blocks(shape, rotation);
-        // Sums and differences alone: they are the same whether products and sums are fused or not.
-        let table = [1.0f32, 1.0, 1.0, -1.0].map(f32::to_bits);
-        let table = table.repeat(items.bits);
-        rotate(&mut builder, caps, items, table, source, rotated)?;
+        rotate(shape, rotation.width, source, rotated, false).steps(&mut builder, caps)?;
         x = rotated;
     }
     if options.format == ScaleFormat::E4m3 && shape.elements() > 0 {
@@ -169,15 +165,16 @@ pub fn dequantize(
         piece.step(&mut builder, kernel.clone(), bind, bytes_of(&params));
     }
     if let Some(rotation) = &rotation {
-        let items = blocks(shape, rotation);
-        let table = hadamard::factors(items.bits);
         let out = Slot::Output(0);
+        let width = rotation.width;
         match rotation.signs {
             Some(random) => {
-                rotate(&mut builder, caps, items, table, None, x)?;
+                rotate(shape, width, None, x, true).steps(&mut builder, caps)?;
                 columns(shape, random).sum(&mut builder, caps, 1.0, [x, out])?;
             }
-            None => rotate(&mut builder, caps, items, table, Some(x), out)?,
+            None => {
+                rotate(shape, width, Some(x), out, true).steps(&mut builder, caps)?;
+            }
         }
     }
     let elements = shape.elements() as f64;
