@@ -2,6 +2,7 @@
 
 mod call;
 pub(crate) mod fp4;
+pub(crate) mod multilinear;
 pub(crate) mod sketch;
 
 use serde_json::json;

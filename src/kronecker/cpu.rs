@@ -5,6 +5,7 @@ pub use super::matmul::cpu::{Gradients, apply, gradients as matmul_gradients, ma
 use crate::{Result, error::length};
 
 pub mod fp4;
+pub mod multilinear;
 pub mod sketch;
 
 /// [`butterfly()`](super::butterfly()) on any items: `both(a, u, c, v)` is a u + c v in the algebra.

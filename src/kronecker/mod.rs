@@ -15,19 +15,26 @@ pub mod butterfly;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub mod cpu;
+pub mod dct;
 pub mod fastfood;
 pub mod fp4;
 pub mod gp;
 mod hadamard;
+pub mod khatri_rao;
 pub mod matmul;
+pub mod mttkrp;
 pub mod pde;
 mod signs;
 pub mod srht;
 pub mod tensor_srht;
+pub mod tucker;
 
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
+pub use dct::dct;
 pub use fastfood::Fastfood;
 pub use hadamard::{hadamard, plan as hadamard_plan, record as record_hadamard};
+pub use khatri_rao::khatri_rao;
 pub use matmul::{Factor, Operator, Side, matmul};
+pub use mttkrp::mttkrp;
 pub use srht::{adjoint as srht_adjoint, srht};
 pub use tensor_srht::tensor_srht;

@@ -12,3 +12,4 @@ mod matmul;
 mod pde;
 mod random;
 mod sketch;
+mod transforms;
