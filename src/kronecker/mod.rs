@@ -26,6 +26,7 @@ pub mod mttkrp;
 pub mod pde;
 mod signs;
 pub mod srht;
+pub mod tensor_attention;
 pub mod tensor_srht;
 pub mod tucker;
 

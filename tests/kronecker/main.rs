@@ -13,3 +13,4 @@ mod pde;
 mod random;
 mod sketch;
 mod transforms;
+mod tensor_attention;
