@@ -3,7 +3,7 @@
 use subquad::{
     Tensor,
     case::Numbers,
-    gpu::{Caps, Class},
+    gpu::Caps,
     kronecker::tensor_attention::{
         Options, Shape, cpu,
         plan::{self, Wanted},
@@ -11,20 +11,11 @@ use subquad::{
     plan::Plan,
 };
 
+pub use crate::cases::devices;
 use crate::device::gpu;
 
 /// u = 2⁻²⁴.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
-
-/// The device as it is, and with the plans of a GPU.
-pub fn devices() -> [Caps; 2] {
-    let caps = gpu().caps().clone();
-    let other = Caps {
-        class: Class::Other,
-        ..caps.clone()
-    };
-    [caps, other]
-}
 
 /// q, k1, k2, v1, v2 and the gradient of o.
 #[derive(Clone)]
