@@ -61,6 +61,7 @@ pub fn ops() -> &'static [Op] {
         crate::kronecker::cases::sketch::FASTFOOD,
         crate::kronecker::matmul::cases::ENTRY,
         crate::kronecker::tensor_attention::cases::OP,
+        crate::kronecker::tensor_linear::cases::OP,
         crate::hamming::search::cases::KNN,
         crate::hamming::search::cases::RADIUS,
         crate::hamming::search::cases::HISTOGRAM,

@@ -29,6 +29,7 @@ pub mod srht;
 pub mod tensor_attention;
 pub mod tensor_srht;
 pub mod tucker;
+pub mod tensor_linear;
 
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
 pub use dct::dct;

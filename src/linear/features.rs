@@ -199,7 +199,7 @@ impl FeatureMap {
     }
 
     /// Refuses a number of rolls that makes no map.
-    pub(super) fn check(self, op: &'static str) -> Result<()> {
+    pub(crate) fn check(self, op: &'static str) -> Result<()> {
         match self {
             FeatureMap::Dpfp { nu } | FeatureMap::DpfpFla { nu } if !(1..=MAX_NU).contains(&nu) => {
                 Err(Error::Argument {

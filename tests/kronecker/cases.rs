@@ -27,10 +27,15 @@ pub fn problems(op: &str) -> Vec<(String, Box<dyn Problem>)> {
 
 /// Runs every plan of every case, checked and twice unchecked, against the reference.
 pub fn hold(op: &str) {
+    hold_on(op, |_| devices().into());
+}
+
+/// [`hold`] with the plans of devices chosen by a case's name.
+pub fn hold_on(op: &str, devices: impl Fn(&str) -> Vec<Caps>) {
     for (name, problem) in problems(op) {
         let references = problem.reference().unwrap();
         let outputs = problem.outputs();
-        for caps in devices() {
+        for caps in devices(&name) {
             for plan in problem.plans(&caps, true).unwrap() {
                 let of = |checked| run(gpu(), problem.as_ref(), &plan, checked).unwrap();
                 let [got, checked] = [of(false), of(true)];

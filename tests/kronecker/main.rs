@@ -14,3 +14,5 @@ mod random;
 mod sketch;
 mod transforms;
 mod tensor_attention;
+mod tensor_linear;
+mod tensor_poly;
