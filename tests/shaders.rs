@@ -16,6 +16,7 @@ use subquad::{
     distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     hamming,
+    kronecker::tensor_linear::{self, extent},
     linear::{
         Channels, Conv2d, Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, conv2d,
         features as maps,
@@ -67,6 +68,7 @@ fn found() -> &'static [Found] {
                 plans.extend(option_plans(&caps));
                 plans.extend(conv2d_plans(&caps));
                 plans.push(hamming::attention::plan::clip(8, 1.0, 0.0, &caps).unwrap());
+                plans.extend(extent_plans(&caps));
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
@@ -88,6 +90,24 @@ fn found() -> &'static [Found] {
         println!("{} kernels", found.len());
         found
     })
+}
+
+/// What bounds the logits of polynomial tensor attention.
+fn extent_plans(caps: &Caps) -> Vec<Plan> {
+    let plan = |dtype| {
+        let shape = tensor_linear::Shape {
+            batch: 1,
+            heads: 2,
+            kv_heads: 1,
+            queries: 9,
+            keys: vec![7, 300],
+            key: 5,
+            value: 3,
+            dtype,
+        };
+        extent::plan(&shape, extent::Side::Keys(1), caps).unwrap()
+    };
+    [Dtype::F32, Dtype::F16, Dtype::Bf16].map(plan).into()
 }
 
 fn linear_plans(caps: &Caps) -> Vec<Plan> {

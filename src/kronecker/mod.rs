@@ -30,6 +30,7 @@ pub mod tensor_attention;
 pub mod tensor_srht;
 pub mod tucker;
 pub mod tensor_linear;
+pub mod tensor_srht;
 
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
 pub use dct::dct;

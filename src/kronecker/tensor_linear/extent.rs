@@ -6,12 +6,12 @@ use super::{
     Inputs,
     kernels::{self, Params},
     plan::push,
-    shape::{OP, Shape},
+    shape::{Mask, OP, Shape},
 };
 use crate::{
     Error, Result,
     elements::Access,
-    gpu::{Caps, Elem, Gpu},
+    gpu::{Caps, Dtype, Elem, Gpu},
     plan::{Builder, Plan, Slot, Work},
     rows::Rows,
 };
@@ -201,10 +201,13 @@ fn columns<'a>(rows: impl Iterator<Item = &'a [f64]>, width: usize) -> Vec<[f64;
 }
 
 /// A tensor of a call.
-#[derive(Clone, Copy)]
-enum Side {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The queries.
     Queries,
+    /// The keys of a set.
     Keys(usize),
+    /// The values of a set.
     Values(usize),
 }
 
@@ -220,8 +223,13 @@ impl Side {
     }
 }
 
-/// Plans the extents of parts of one tensor.
-fn plan(shape: &Shape, side: Side, caps: &Caps) -> Result<Plan> {
+/// Plans the least and the greatest of every column, of runs of 256 rows of one tensor. Input: the tensor; output: pairs in f32,
+/// `[key heads, runs, columns, 2]`.
+///
+/// # Errors
+/// `Argument` when sizes make no sense; `Limit` when one head exceeds a binding.
+pub fn plan(shape: &Shape, side: Side, caps: &Caps) -> Result<Plan> {
+    shape.check(&Mask::Full)?;
     let mut builder = Builder::default();
     let (rows, width) = side.sizes(shape);
     let parts = (rows as u64).div_ceil(SPAN);
@@ -232,7 +240,7 @@ fn plan(shape: &Shape, side: Side, caps: &Caps) -> Result<Plan> {
     };
     let out = Rows {
         slot: Slot::Output(0),
-        dtype: crate::gpu::Dtype::F32,
+        dtype: Dtype::F32,
         stride: 2 * width,
     };
     let (heads, rows) = (shape.key_heads() as u64, rows as u64);

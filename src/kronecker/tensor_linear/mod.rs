@@ -15,7 +15,7 @@
 pub(crate) mod cases;
 mod causal;
 pub mod cpu;
-mod extent;
+pub mod extent;
 mod full;
 mod kernels;
 pub mod minimax;

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, Result,
     error::length,
-    gpu::{Caps, Elem, Gpu, Tensor},
+    gpu::{Caps, Dtype, Elem, Gpu, Tensor},
     plan::Plan,
 };
 
@@ -455,11 +455,11 @@ fn probe<T: Elem>(
 fn numbers<T: Elem>(elements: Vec<T>) -> Vec<f64> {
     let bytes: &[u8] = bytemuck::cast_slice(&elements);
     match T::DTYPE {
-        crate::gpu::Dtype::F16 => {
+        Dtype::F16 => {
             let each = bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes);
             each.into_iter().map(f64::from).collect()
         }
-        crate::gpu::Dtype::Bf16 => {
+        Dtype::Bf16 => {
             let each = bytemuck::pod_collect_to_vec::<u8, half::bf16>(bytes);
             each.into_iter().map(f64::from).collect()
         }

@@ -126,7 +126,9 @@ impl Sizes {
             sizes.keys = rows * inner;
             sizes.values = rows * outer;
             sizes.chunk_numbers = chunks * state;
-            sizes.least_chunks = chunks * inner.max(outer) * 8;
+            // Gradients sum over the columns of values, too.
+            let summed = if backward { inner.max(outer) } else { inner };
+            sizes.least_chunks = chunks * summed * 8;
             sizes.runs = chunks.div_ceil(planner.run()) * state;
             sizes.copies = if backward { 3 } else { 2 };
             if backward {
