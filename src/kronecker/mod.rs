@@ -27,10 +27,9 @@ pub mod pde;
 mod signs;
 pub mod srht;
 pub mod tensor_attention;
-pub mod tensor_srht;
-pub mod tucker;
 pub mod tensor_linear;
 pub mod tensor_srht;
+pub mod tucker;
 
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
 pub use dct::dct;

@@ -12,7 +12,7 @@ mod matmul;
 mod pde;
 mod random;
 mod sketch;
-mod transforms;
 mod tensor_attention;
 mod tensor_linear;
 mod tensor_poly;
+mod transforms;
