@@ -16,7 +16,7 @@ use subquad::{
     distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     hamming,
-    kronecker::tensor_linear::{self, extent},
+    kronecker::{self, tensor_linear::{self, extent}},
     linear::{
         Channels, Conv2d, Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, conv2d,
         features as maps,
@@ -67,6 +67,7 @@ fn found() -> &'static [Found] {
                 plans.extend(distill_plans(&caps));
                 plans.extend(option_plans(&caps));
                 plans.extend(conv2d_plans(&caps));
+                plans.extend(kronecker_plans(&caps));
                 plans.push(hamming::attention::plan::clip(8, 1.0, 0.0, &caps).unwrap());
                 plans.extend(extent_plans(&caps));
                 for case in &cases {
@@ -314,6 +315,23 @@ fn conv2d_plans(caps: &Caps) -> Vec<Plan> {
         }
     }
     plans
+}
+
+/// What calls of the Kronecker family plan that no case does: sums over rows, and samples.
+fn kronecker_plans(caps: &Caps) -> Vec<Plan> {
+    use kronecker::{Boundary, Combine, Matrix, Spectrum, SumOptions, laplacian, solve, sum_solve};
+    let product = Spectrum::product(&[Matrix::identity(3), Matrix::identity(4)]).unwrap();
+    let axis = laplacian(5, 1.0, Boundary::Neumann).unwrap();
+    let sum = Spectrum::new(vec![axis], Combine::Sum).unwrap();
+    let options = SumOptions::default();
+    let plans = [
+        solve::plan(&product, 0.1, 2, caps),
+        solve::quadratic_plan(&product, 0.1, 2, caps),
+        solve::dots_plan(12, 2, caps),
+        sum_solve::plan(&sum, &options, 2, caps),
+        kronecker::posterior_plan(&product, 0.1, 2, caps),
+    ];
+    plans.map(Result::unwrap).into()
 }
 
 /// Runs a check on every kernel, on all processors, and returns the complaints.

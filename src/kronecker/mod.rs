@@ -16,6 +16,7 @@ pub mod butterfly;
 pub(crate) mod cases;
 pub mod cpu;
 pub mod dct;
+pub mod diag_solve;
 pub mod fastfood;
 pub mod fp4;
 pub mod gp;
@@ -23,20 +24,39 @@ mod hadamard;
 pub mod khatri_rao;
 pub mod matmul;
 pub mod mttkrp;
+mod matrix;
 pub mod pde;
+mod sample;
 mod signs;
+pub mod solve;
+pub mod spectral;
+pub mod spectrum;
 pub mod srht;
 pub mod tensor_attention;
 pub mod tensor_linear;
+pub mod sum_solve;
 pub mod tensor_srht;
 pub mod tucker;
 
 pub use butterfly::{Algebra, Factors, MAX_BITS, Shape, butterfly, record};
 pub use dct::dct;
+pub use diag_solve::{
+    DiagForm, DiagOptions, DiagReport, Diagonal, LogdetEstimate, LogdetOptions, Solution,
+    cpu as diag_solve_cpu, diag_solve, observed_logdet,
+};
 pub use fastfood::Fastfood;
 pub use hadamard::{hadamard, plan as hadamard_plan, record as record_hadamard};
 pub use khatri_rao::khatri_rao;
 pub use matmul::{Factor, Operator, Side, matmul};
 pub use mttkrp::mttkrp;
+pub use matrix::{MAX_SIDE, Matrix};
+pub use sample::{masked_posterior_sample, posterior_plan, posterior_sample, sample, sample_plan};
+pub use solve::{
+    FactorGradients, General, LeastSquares, Method, Precision, Ridge, SolveOptions, SolveReport,
+    cpu as solve_cpu, gradients as solve_gradients, quadratic, solve,
+};
+pub use spectral::{Basis, spectral};
+pub use spectrum::{Axis, Combine, Function, Spectrum};
 pub use srht::{adjoint as srht_adjoint, srht};
+pub use sum_solve::{Boundary, SumOptions, SumReport, laplacian, sum_solve};
 pub use tensor_srht::tensor_srht;

@@ -6,6 +6,8 @@ mod device;
 
 mod butterfly;
 mod cases;
+mod dense;
+mod diag_solve;
 mod fp4;
 mod gp;
 mod matmul;
@@ -16,3 +18,5 @@ mod tensor_attention;
 mod tensor_linear;
 mod tensor_poly;
 mod transforms;
+mod solve;
+mod spectrum;

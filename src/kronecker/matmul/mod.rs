@@ -14,6 +14,7 @@ mod steps;
 pub use gradients::{grad_x_len, gradients, plan_gradients, record_gradients};
 pub use order::cost;
 pub use plan::plan;
+pub(crate) use plan::{Entries, Product};
 pub use shape::{Factor, Kind, MAX_FACTORS, MAX_SIZE, Operator, Options, Shape, Side, Strides};
 
 use crate::{

@@ -1,0 +1,12 @@
+// p ← u + share p at observed cells, while a row's iterations last.
+@group(0) @binding(0) var<storage, read> variances: array<f32>;
+@group(0) @binding(1) var<storage, read> u: array<f32>;
+@group(0) @binding(2) var<storage, read_write> direction: array<f32>;
+@group(0) @binding(4) var<storage, read> scalars: array<f32>;
+
+fn term(i: u32, e: u32, row: u32) -> f32 {
+    if (scalars[row * 8u + 4u] == 0.0 && variances[e] >= 0.0) {
+        direction[i] = u[i] + scalars[row * 8u + 3u] * direction[i];
+    }
+    return 0.0;
+}

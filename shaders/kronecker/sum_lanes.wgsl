@@ -1,0 +1,15 @@
+// The sum over the 64 invocations of a workgroup, by halves; the same for all of them.
+var<workgroup> sums: array<f32, 64>;
+
+fn sum_lanes(x: f32, lane: u32) -> f32 {
+    workgroupBarrier();
+    sums[lane] = x;
+    for (var half = 32u; half > 0u; half >>= 1u) {
+        workgroupBarrier();
+        if (lane < half) {
+            sums[lane] += sums[lane + half];
+        }
+    }
+    workgroupBarrier();
+    return sums[0];
+}

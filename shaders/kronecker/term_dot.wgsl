@@ -1,0 +1,7 @@
+// Products with another vector: 1 a: array<f32>, a[row*width + e + offset]; 2 b, alike.
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+
+fn term(i: u32, e: u32, row: u32) -> f32 {
+    return a[i] * b[i];
+}
