@@ -1,9 +1,9 @@
 // The gradient of the initial state: exp(g of the first token) times that of the state after it, summed over the query heads
 // that share it; with the delta rule less what corrections took from it.
 //
-// 0 d: array<f32>, state (n * heads * group + head * group + r) of [padded_key, padded_value]
+// 0 d: array<f32>, state number (base * heads + head * slots) * group + r * slots of [padded_key, padded_value]
 // 1 taken: array<f32>, state (n * heads + head), likewise        4 log_decay: array<f32>
-// 5 gradient: array<f32>, [n, heads, key, value]        6 firsts: array<u32>, 3 words a sequence: batch entry, first token, end
+// 5 gradient: array<f32>, [n, heads, key, value]        6 firsts: array<u32>, 5 words a sequence: batch entry, first token, end, base, slots
 struct Params {
     first_state: u32,
     states: u32,
@@ -17,7 +17,7 @@ struct Params {
     padded_value: u32,
     // The column of the padded state that goes to column 0.
     first_column: u32,
-    // Elements of what is bound of the tensors before the first state.
+    // What takes an index of all states to one of what is bound, by wrapping; elements of what is bound before the first state.
     d_offset: u32,
     taken_offset: u32,
     gradient_offset: u32,
@@ -44,12 +44,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             let place = row * p.padded_value + p.first_column + column;
             let size = p.padded_key * p.padded_value;
             var sum = -taken_of(p.taken_offset + local * size + place);
+            let slots = firsts[5u * n + 4u];
+            let kept = (firsts[5u * n + 3u] * p.heads + head * slots) * p.group;
             for (var r = 0u; r < p.group; r++) {
-                sum += d[p.d_offset + (local * p.group + r) * size + place];
+                sum += d[p.d_offset + (kept + r * slots) * size + place];
             }
-            let batch = firsts[3u * n];
-            let first = firsts[3u * n + 1u];
-            if (first < firsts[3u * n + 2u]) {
+            let batch = firsts[5u * n];
+            let first = firsts[5u * n + 1u];
+            if (first < firsts[5u * n + 2u]) {
                 sum *= exp(first_log_decay(select((batch * p.tokens + first) * p.heads + head, (batch * p.heads + head) * p.tokens + first, p.head_first == 1u), head, row));
             }
             gradient[p.gradient_offset + at] = sum;

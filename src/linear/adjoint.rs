@@ -805,13 +805,16 @@ pub(super) fn state_copy(
     }
 }
 
+/// A sequence: batch entry, first token, end, states kept before the sequence's and those it keeps.
+pub(super) type First = [u32; 5];
+
 /// The gradient of the initial state from that of the state after the first token.
 #[allow(clippy::too_many_arguments, reason = "one argument per tensor or size")]
 pub(super) fn initial_gradient(
     b: &mut Builder,
     caps: &Caps,
     params: InitialGradientParams,
-    table: Vec<u32>,
+    firsts: &[First],
     log_decay: Option<(Slot, Decay)>,
     rows: u64,
     d: Slot,
@@ -837,6 +840,15 @@ pub(super) fn initial_gradient(
     if states == 0 {
         return;
     }
+    let heads = u64::from(params.heads);
+    // The first of the states that a gradient is summed from, and the one after its last.
+    let summed = |state: u64| {
+        let n = (state / heads) as usize;
+        let [.., base, slots] = firsts.get(n).copied().unwrap_or_default().map(u64::from);
+        let first = (base * heads + state % heads * slots) * group;
+        first..first + (group - 1) * slots + 1
+    };
+    let table: Vec<u32> = firsts.iter().flatten().copied().collect();
     let words = table.len() as u64;
     let table = b.add_table(table);
     let kernel = kernel(
@@ -848,13 +860,15 @@ pub(super) fn initial_gradient(
         0,
     );
     let ms = 64.0 * (size * group) as f64 / (caps.gflops * 1e6);
-    let widest = 4 * (padded * group).max(size);
+    let slots = firsts.iter().map(|[.., slots]| u64::from(*slots)).max();
+    let widest = 4 * (padded * group * slots.unwrap_or(1)).max(size);
     let most = (caps.binding_bytes.saturating_sub(256) / widest)
         .min((STEP_MS / ms) as u64)
         .max(1);
     for first in (0..states).step_by(most as usize) {
         let end = states.min(first + most);
-        let (d, d_before) = part(d, first * padded * group..end * padded * group, false);
+        let bound = summed(first).start * padded..summed(end - 1).end * padded;
+        let (d, d_before) = part(d, bound, false);
         let taken = taken.map(|taken| part(taken, first * padded..end * padded, false));
         let (to, to_before) = part(to, first * size..end * size, true);
         let taken_before = taken.as_ref().map_or(0, |(_, before)| *before);
@@ -866,7 +880,7 @@ pub(super) fn initial_gradient(
         let params = InitialGradientParams {
             first_state: first as u32,
             states: (end - first) as u32,
-            d_offset: (first * padded * group - d_before) as u32,
+            d_offset: 0u64.wrapping_sub(d_before) as u32,
             taken_offset: (first * padded).saturating_sub(taken_before) as u32,
             gradient_offset: (first * size - to_before) as u32,
             groups: groups as u32,

@@ -91,9 +91,10 @@ impl<'a, T: Elem> Gradients<'a, T> {
 /// Shapes: those of [`forward`](super::forward); N sequences, F the width after the feature map. The gradient of the initial state
 /// is D' before the first token; z is one more column of values, all ones, and its gradient that of this column.
 ///
-/// Cost: three walks of the forward's kind (seven with the delta rule), and one more with the normaliser. Everything is
-/// computed in f32 and rounded once; temporaries are f32 copies of inputs that are 16 bits wide or of odd width, and with a
-/// gradient of the decay two states per 64 tokens ([`Plan::scratch_bytes`](crate::plan::Plan::scratch_bytes)).
+/// Cost: three walks of the forward's kind (seven with the delta rule), and one more with the normaliser; on software adapters,
+/// up to 64 columns and as many heads of queries as of keys, two (three). Everything is computed in f32 and rounded once;
+/// temporaries are f32 copies of inputs that are 16 bits wide or of odd width, and with a gradient of the decay up to two states
+/// per 64 tokens ([`Plan::scratch_bytes`](crate::plan::Plan::scratch_bytes)).
 ///
 /// Accuracy: root-mean-square error to the f64 reference, relative, <= 2e-5 (5e-5 with the delta rule; 1e-3 for f16, 4e-3 for
 /// bf16). Deterministic: two runs are bit-equal, no sum depends on the order of arrival.

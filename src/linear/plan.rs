@@ -453,6 +453,7 @@ impl<'a> Call<'a> {
             seconds: [None; 3],
             flows: None,
             weighed: None,
+            sweep: None,
         };
         let slices = walk.slices(caps);
         if options.normalize.is_some() {

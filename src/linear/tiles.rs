@@ -311,6 +311,85 @@ impl RecurrentTile {
     }
 }
 
+/// Tile of `sweep_back` and `sweep_on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepTile {
+    /// Tokens of a block that a lane stands for.
+    held: u32,
+    /// Invocations: a subgroup.
+    lanes: u32,
+    /// Vectors of four columns that a lane has.
+    columns: u32,
+}
+
+impl SweepTile {
+    /// The tile for states with so many columns, where a software adapter's subgroup can have them all: blocks of 8 tokens.
+    /// Longer blocks and more columns compile for too long (first call of the gradients of 64 columns, CPU time: 2.6 s without the
+    /// delta rule and 5 s with it, twice as much with blocks of 16 tokens or 128 columns; Mesa 22.3.6, 2026-11).
+    pub(super) fn choose(value: usize, caps: &Caps) -> Option<SweepTile> {
+        match (caps.class, caps.subgroup) {
+            (Class::Cpu, Some((4, 4) | (8, 8))) if (1..=64).contains(&value) => {
+                let (lanes, _) = caps.subgroup?;
+                Some(SweepTile {
+                    held: 8 / lanes,
+                    lanes,
+                    columns: (value as u32).div_ceil(4 * lanes),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Columns of the state that a workgroup takes.
+    pub(super) fn value_tile(&self) -> u32 {
+        4 * self.lanes * self.columns
+    }
+
+    pub(super) fn lanes(&self) -> u32 {
+        self.lanes
+    }
+
+    /// Tokens per block.
+    pub(super) fn tokens(&self) -> u32 {
+        self.held * self.lanes
+    }
+
+    /// Loop iterations of an invocation per block of tokens, were nothing unrolled: those of `sweep_back`, which has more.
+    pub(super) fn iterations(&self, key: usize, delta: bool) -> u32 {
+        let (tokens, held, columns) = (self.tokens(), self.held, self.columns);
+        let (bits, passes) = (self.lanes.ilog2(), if delta { 2 } else { 1 });
+        // Over the columns of all tokens, over pairs of tokens, over four rows of the state; sums exchanged between lanes.
+        let through = held + tokens * (1 + columns);
+        let pairs = held + tokens * (1 + held);
+        let cells = 4 * (1 + columns);
+        let exchanged = held * bits * (1 + self.lanes / 2);
+        let gates = 2 * held + bits + held * (1 + bits + held);
+        let finish = 2 * through + exchanged + 6 * held + pairs + 4 * cells + 2 * bits;
+        let row =
+            1 + passes * (1 + gates + cells + pairs) + through + finish + (passes - 1) * through;
+        let products =
+            6 * held + tokens * (1 + held) + tokens * (held * through + exchanged) + pairs;
+        let solved = held + tokens * (1 + 2 * columns + held + tokens * (1 + passes * columns));
+        // A state that starts from zero is cleared once.
+        let quads = (key as u32).div_ceil(4);
+        2 + quads * (row + 3)
+            + passes * products
+            + solved
+            + 5 * pairs
+            + 3 * through
+            + exchanged
+            + 6 * held
+    }
+
+    pub(super) fn spec(&self) -> Spec {
+        Spec::default()
+            .with("HELD", self.held)
+            .with("LANES", self.lanes)
+            .with("LANE_BITS", self.lanes.ilog2())
+            .with("COLUMNS", self.columns)
+    }
+}
+
 /// Tokens per block: a block for a single token is not worth more registers than that.
 fn block(tokens: usize, most: u32) -> u32 {
     match tokens {

@@ -4,6 +4,7 @@
 //! the transposed state with that of the outputs, and those of keys and values are walks from the last token to the first.
 
 mod passes;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use bytemuck::bytes_of;
 use super::{
     FeatureMap, Form, Layout,
     kernels::{self, Access, CopyParams, Fading, Rule, Second, Start, Variant, WalkParams},
-    tiles::{ChunkTile, RecurrentTile},
+    tiles::{ChunkTile, RecurrentTile, SweepTile},
     window::{ALIGN, Field, GRAIN, STEP_MS, Window, segments},
 };
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
     plan::{Bind, Builder, Slot, Step},
     rows,
 };
+
+pub(super) use sweep::{Like, Sweep};
 
 /// Bindings of a walk that has all it can have.
 const MERGED_BUFFERS: u32 = 12;
@@ -78,12 +81,15 @@ pub(super) struct Walk<'a> {
     pub flows: Option<[Slot; 2]>,
     /// What is missed, times beta.
     pub weighed: Option<Slot>,
+    /// The gradients' own walk, which is this one's tensors and more.
+    pub sweep: Option<Sweep>,
 }
 
 /// The kernel that walks.
 enum Tile {
     Chunk(ChunkTile),
     Recurrent(RecurrentTile),
+    Sweep(SweepTile),
 }
 
 impl Tile {
@@ -92,6 +98,7 @@ impl Tile {
         match self {
             Tile::Chunk(tile) => tile.value_tile,
             Tile::Recurrent(tile) => 4 * tile.lanes,
+            Tile::Sweep(tile) => tile.value_tile(),
         }
     }
 }
@@ -161,13 +168,16 @@ impl Walk<'_> {
             Rule::Delta => 6,
             _ => 4,
         };
-        let products = products + 2 * usize::from(self.pairs());
+        let products = products + 2 * usize::from(self.pairs()) + self.sweep_products();
         let readers = self.group() as usize;
         ((products + 2 * (readers - 1)) * self.key * self.value
             + 64 * readers * (self.key + self.value)) as f64
     }
 
     fn tile(&self, caps: &Caps) -> Tile {
+        if let Some(sweep) = &self.sweep {
+            return Tile::Sweep(sweep.tile);
+        }
         let longest = match self.packed {
             Some(packed) => packed
                 .sequences
@@ -232,6 +242,10 @@ impl Walk<'_> {
                 ),
                 tile.tokens,
             ),
+            Tile::Sweep(tile) => (
+                tile.iterations(self.key, self.sweeps_delta()),
+                tile.tokens(),
+            ),
         };
         let blocks = caps.loop_iterations / u64::from(iterations.max(1));
         (blocks.saturating_mul(tokens.into()) / GRAIN * GRAIN).max(GRAIN)
@@ -270,7 +284,7 @@ impl Walk<'_> {
     /// What the walk's form is called.
     pub fn label(&self, caps: &Caps) -> String {
         match (self.tile(caps), self.segments(caps)) {
-            (Tile::Recurrent(_), _) => "recurrent".into(),
+            (Tile::Recurrent(_) | Tile::Sweep(_), _) => "recurrent".into(),
             (Tile::Chunk(_), 1) => "fused".into(),
             (Tile::Chunk(_), n) => format!("{n} segments"),
         }
@@ -303,6 +317,7 @@ impl Walk<'_> {
         match tile {
             Tile::Chunk(tile) => kernels::chunk(tile, &self.variant(start), totals),
             Tile::Recurrent(tile) => kernels::recurrent(tile, &self.variant(start), self.key),
+            Tile::Sweep(tile) => kernels::sweep(tile, self.sweep_variant(start), self.key),
         }
     }
 
@@ -474,6 +489,9 @@ impl Walk<'_> {
         place: &Place<'_>,
         predicted_ms: f64,
     ) {
+        if let Some(sweep) = &self.sweep {
+            return self.sweep_step(builder, sweep, kernel, place, predicted_ms);
+        }
         let Place { window, .. } = *place;
         let bind = |slot: Slot, bytes: Range<u64>, write: bool| Bind { slot, bytes, write };
         let mut binds = Vec::new();

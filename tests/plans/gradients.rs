@@ -8,11 +8,11 @@ use subquad::{
         Decay, FeatureMap, Form, Options, Shape,
         plan::{self, Upstream},
     },
-    plan::{Plan, Slot},
+    plan::{Plan, Slot, Step},
 };
 
 use crate::{
-    calls::{Call, calls, devices, params, planned},
+    calls::{Call, calls, constant, devices, has_part, params, planned},
     walked, written,
 };
 
@@ -171,6 +171,52 @@ fn backwards(most: usize) -> impl Strategy<Value = Backward> {
     )
 }
 
+/// Passes through loops of an invocation of `sweep_back` or `sweep_on` that walks so many tokens, were nothing unrolled.
+fn sweep_passes(step: &Step, tokens: u64) -> u64 {
+    let of = |name: &str| constant(step, name);
+    let has = |part: &str| u64::from(has_part(step, &format!("linear/{part}.wgsl")));
+    let (held, lanes, bits, columns) = (of("HELD"), of("LANES"), of("LANE_BITS"), of("COLUMNS"));
+    let (block, quads) = (held * lanes, u64::from(params(step)["key"]) / 4);
+    let (scalar, by_row) = (has("decay_head") + has("decay_token"), has("decay_rows"));
+
+    // What the functions of the shader pass through.
+    let through = held + block * (1 + columns);
+    let pairs = held + block * (1 + held);
+    let cells = 4 * (1 + columns);
+    let exchange = bits * (1 + lanes / 2);
+    let read = through + held * exchange;
+    let gates = 2 * held + block + scalar * block * held;
+    let row_gates = held + by_row * (bits + held * (1 + bits + held));
+    let groups = lanes * held * (held + 1) / 2;
+    let products =
+        held + pairs + groups * (lanes * (1 + columns) + exchange) + scalar * (held + pairs);
+    let rest = gates + through + 1;
+    let passes = if step.kernel.name == "linear/sweep_back" {
+        let twice = 1 + has("delta");
+        let start = held + row_gates + cells;
+        let finish = read + scalar * held + pairs + held + 3 * cells + twice * through;
+        let solved = pairs + block * (2 * columns + held + block * (1 + twice * columns));
+        let beta = has("sweep_beta") * read;
+        rest + block * held
+            + twice * products
+            + quads * (twice * (1 + start + pairs) + through + finish)
+            + scalar * (held + pairs)
+            + solved
+            + beta
+            + held
+    } else {
+        let twice = 1 + has("sweep_corrected");
+        let sums = held * (1 + bits);
+        let flows = has("sweep_flows") * (cells + columns + bits + 2 * held + sums);
+        let row =
+            held + row_gates + cells + twice * read + scalar * held + pairs + held + 3 * cells;
+        rest + twice * products + quads * (1 + row + through + flows) + 3 * held + sums
+    };
+    let zero = has("start_zero") * quads * (1 + cells);
+    let whole = tokens / 64 * 64u64.div_ceil(block) + (tokens % 64).div_ceil(block);
+    zero + tokens.div_ceil(64) + whole * passes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 256,
@@ -247,6 +293,13 @@ proptest! {
             for step in &plan.steps {
                 let least = match walked(&plan, step) {
                     Some([tokens, spans, _]) => {
+                        if step.kernel.name.starts_with("linear/sweep") {
+                            let passes = sweep_passes(step, tokens);
+                            prop_assert!(
+                                passes <= caps.loop_iterations || tokens <= 64,
+                                "{} passes through loops {} times", step.kernel.label(), passes
+                            );
+                        }
                         let heads = u64::from(params(step)["state_heads"]);
                         tokens <= 64 && spans <= if call.call.bounds.is_some() { heads } else { 1 }
                     }

@@ -58,7 +58,13 @@ fn barely_enough(call: &Call, caps: Caps) -> Vec<Caps> {
 
 /// The walk of a step, where it is one: tokens of its longest span, spans, readers a state.
 fn walked(plan: &Plan, step: &Step) -> Option<[u64; 3]> {
-    let walks = ["linear/recurrent", "linear/chunk", "linear/delta_prepare"];
+    let walks = [
+        "linear/recurrent",
+        "linear/chunk",
+        "linear/delta_prepare",
+        "linear/sweep_back",
+        "linear/sweep_on",
+    ];
     if !walks.contains(&step.kernel.name) {
         return None;
     }

@@ -1,10 +1,12 @@
 //! The gradients as walks: that of the queries reads the transposed state with that of the outputs, those of keys and values
 //! are walks from the last token to the first. Everything is computed in f32 and rounded once.
 //!
-//! Where [`Walk::merges`] says so, those that share a state are one: it reads for queries and for the delta rule's keys, takes
-//! from outputs and from corrections, and counts flows. Elsewhere each is a walk, and flows are a pass over what they wrote.
+//! On software adapters two walks do it all where a subgroup can have all columns of a state (`sweeps`). Otherwise, where
+//! [`Walk::merges`] says so, those that share a state are one: it reads for queries and for the delta rule's keys, takes from
+//! outputs and from corrections, and counts flows. Elsewhere each is a walk, and flows are a pass over what they wrote.
 
 mod local;
+mod sweeps;
 
 use std::ops::Range;
 
@@ -309,7 +311,15 @@ impl Adjoint<'_> {
             seconds: [None; 3],
             flows: None,
             weighed: None,
+            sweep: None,
         }
+    }
+
+    /// States that a head keeps of every sequence.
+    fn slots(&self, walk: &Walk<'_>) -> Vec<u64> {
+        let sequences = self.sequences();
+        let tokens = sequences.iter().map(|(_, tokens)| tokens.len());
+        tokens.map(|tokens| walk.slots(tokens)).collect()
     }
 
     /// Appends a walk with a state of its own, which is returned.
@@ -320,15 +330,25 @@ impl Adjoint<'_> {
         from: Option<From>,
         transposed: bool,
     ) -> Result<Slot> {
-        let caps = self.call.caps;
         let size = (walk.key * walk.value) as u64;
-        let slots: Vec<u64> = self
-            .sequences()
-            .iter()
-            .map(|(_, tokens)| walk.slots(tokens.len()))
-            .collect();
+        let slots = self.slots(&walk);
         let heads = walk.field.heads as u64;
         walk.state = b.add_scratch(4 * slots.iter().sum::<u64>() * heads * size);
+        self.run_in(b, walk, from, transposed)
+    }
+
+    /// Appends a walk in the state that it has.
+    fn run_in(
+        &self,
+        b: &mut Builder,
+        mut walk: Walk<'_>,
+        from: Option<From>,
+        transposed: bool,
+    ) -> Result<Slot> {
+        let caps = self.call.caps;
+        let size = (walk.key * walk.value) as u64;
+        let slots = self.slots(&walk);
+        let heads = walk.field.heads as u64;
         if let Some(from) = from {
             walk.start = Start::Resume;
             let copy = |b: &mut Builder, first: u64, states: u64, stride: u64, to: u64| {
@@ -347,7 +367,8 @@ impl Adjoint<'_> {
                 };
                 adjoint::state_copy(b, caps, params, [from.slot, walk.state], from.z, first, to);
             };
-            let end = |slots: u64| if walk.reverse { (slots - 1) * size } else { 0 };
+            let last = walk.reverse || walk.sweep.is_some();
+            let end = |slots: u64| if last { (slots - 1) * size } else { 0 };
             match &self.call.packed {
                 Some(_) if walk.keeps => {
                     let mut base = 0;
@@ -539,6 +560,13 @@ impl Adjoint<'_> {
             }
         };
 
+        if let Some(tile) = self.sweeps() {
+            let dq = written(b, aligned, 0, heads, self.key);
+            let dk = written(b, aligned, 1, heads, self.key);
+            let dv = written(b, aligned, 2, heads, self.value);
+            self.push_sweeps(b, tile, &t, missed, [dq, dk, dv], [initial, grad_last])?;
+            return self.narrowed(b, [aligned; 3], dq, &[dk], dv);
+        }
         let dv_heads = if missed.is_some() { kv_heads } else { heads };
         let values = written(b, single && eps.is_none(), 2, dv_heads, self.value);
         let values_at = b.steps.len();
@@ -625,21 +653,33 @@ impl Adjoint<'_> {
         if let Some(grad) = self.log_decay {
             self.decay_gradient(b, flow, [s_states, d_states], corrections, grad)?;
         }
-        self.initial_gradients(b, d_first, taken);
-        let weights = self.weights;
-        if !aligned {
-            let sizes = [heads, shape.key];
-            self.finish(b, &[dq], 0, sizes, options.feature_map, weights)?;
+        self.initial_gradients(b, d_first, taken, false);
+        let there = [aligned, direct, single && eps.is_none()];
+        self.narrowed(b, there, dq, &keys, values)
+    }
+
+    /// The gradients of the inputs from what walks wrote, but for those that are there already.
+    fn narrowed(
+        &self,
+        b: &mut Builder,
+        [queries, direct, single]: [bool; 3],
+        dq: Rows,
+        keys: &[Rows],
+        values: Rows,
+    ) -> Result<()> {
+        let (shape, map, weights) = (self.shape(), self.call.options.feature_map, self.weights);
+        if !queries {
+            let sizes = [shape.heads, shape.key];
+            self.finish(b, &[dq], 0, sizes, map, weights)?;
         }
         if !direct {
             let weights = steps::ParamGrads {
                 accumulate: true,
                 ..weights
             };
-            let sizes = [kv_heads, shape.key];
-            self.finish(b, &keys, 1, sizes, options.feature_map, weights)?;
+            self.finish(b, keys, 1, [shape.kv_heads, shape.key], map, weights)?;
         }
-        if !(single && eps.is_none()) {
+        if !single {
             self.unpad(b, values)?;
         }
         Ok(())
@@ -909,13 +949,14 @@ impl Adjoint<'_> {
         Ok(())
     }
 
-    /// The gradients of the initial state and z, those that are wanted.
-    fn initial_gradients(&self, b: &mut Builder, d: Slot, taken: Option<Slot>) {
+    /// The gradients of the initial state and z, those that are wanted, from a walk's state that may be the first of several.
+    fn initial_gradients(&self, b: &mut Builder, d: Slot, taken: Option<Slot>, kept: bool) {
         if let Some(grad) = self.initial {
-            self.initial_gradient(b, d, taken, 0..self.shape().value, grad);
+            self.initial_gradient(b, d, taken, kept, 0..self.shape().value, grad);
         }
         if let Some(grad) = self.initial_z {
-            self.initial_gradient(b, d, taken, self.value - 4..self.value - 3, grad);
+            let column = self.value - 4..self.value - 3;
+            self.initial_gradient(b, d, taken, kept, column, grad);
         }
     }
 
@@ -924,16 +965,24 @@ impl Adjoint<'_> {
         b: &mut Builder,
         d: Slot,
         taken: Option<Slot>,
+        kept: bool,
         columns: Range<usize>,
         grad: Slot,
     ) {
-        let sequences = self.sequences();
-        let table = sequences
-            .iter()
-            .flat_map(|(batch, tokens)| [*batch, tokens.start, tokens.end]);
-        let table: Vec<u32> = table.map(|n| n as u32).collect();
+        let mut base = 0;
+        let mut firsts = Vec::new();
+        for (batch, tokens) in self.sequences() {
+            let chunks = if kept {
+                tokens.len().div_ceil(GRAIN as usize)
+            } else {
+                0
+            };
+            let first = [batch, tokens.start, tokens.end, base, chunks + 1];
+            firsts.push(first.map(|n| n as u32));
+            base += chunks + 1;
+        }
         let params = InitialGradientParams {
-            states: (sequences.len() * self.kv_heads()) as u32,
+            states: (firsts.len() * self.kv_heads()) as u32,
             tokens: self.shape().tokens as u32,
             head_first: u32::from(self.shape().layout == Layout::Bhtd),
             heads: self.kv_heads() as u32,
@@ -954,7 +1003,7 @@ impl Adjoint<'_> {
             b,
             self.call.caps,
             params,
-            table,
+            &firsts,
             log_decay,
             rows,
             d,

@@ -185,6 +185,7 @@ fn in_form(
         seconds: [None; 3],
         flows: None,
         weighed: None,
+        sweep: None,
     };
     let slices = walk.slices(caps);
     if z.is_some() {

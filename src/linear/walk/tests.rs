@@ -262,6 +262,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             seconds: [None; 3],
             flows: None,
             weighed: None,
+            sweep: None,
         };
         let low = if rule == Rule::Normalized { 0.1 } else { -1.0 };
         let size = if walk.delta() {

@@ -85,7 +85,7 @@ impl Adjoint<'_> {
             }
             _ => None,
         };
-        self.initial_gradients(b, d, taken);
+        self.initial_gradients(b, d, taken, false);
         Ok(())
     }
 }

@@ -117,6 +117,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, second: Second) -> Vec<String> {
             },
             flows: (!missed).then_some([Slot::Input(8), Slot::Output(3)]),
             weighed: missed.then_some(Slot::Output(2)),
+            sweep: None,
         };
         assert!(walk.merges(gpu.caps()), "this adapter merges no walks");
         let count = batch * tokens * heads;
