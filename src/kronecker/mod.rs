@@ -27,6 +27,7 @@ pub mod mttkrp;
 mod matrix;
 pub mod pde;
 mod sample;
+mod regression;
 mod signs;
 pub mod solve;
 pub mod spectral;
@@ -57,6 +58,7 @@ pub use solve::{
 };
 pub use spectral::{Basis, spectral};
 pub use spectrum::{Axis, Combine, Function, Spectrum};
+pub use regression::{Regression, least_squares};
 pub use srht::{adjoint as srht_adjoint, srht};
 pub use sum_solve::{Boundary, SumOptions, SumReport, laplacian, sum_solve};
 pub use tensor_srht::tensor_srht;

@@ -1,8 +1,10 @@
 //! Tucker decompositions: a small core, a matrix a mode.
 
+use faer::{Mat, MatRef, Side};
+
 use super::matmul::{self, Factor, Operator, Options};
 use crate::{
-    Result,
+    Error, Result,
     error::length,
     gpu::{Caps, Gpu, Pass, Tensor},
     plan::Plan,
@@ -122,4 +124,205 @@ pub fn plan(shape: &Shape, reconstruct: bool, caps: &Caps) -> Result<Plan> {
     let rows = matmul::Shape::rows(shape.rows);
     let plan = matmul::plan(&operator, &rows, &Options::default(), caps)?;
     Ok(Plan { op: OP, ..plan })
+}
+
+/// What [`st_hosvd`] is to reach.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The least ranks such that what is lost is at most this share of the tensor's norm.
+    Tolerance(f64),
+    /// These ranks, or as many as a mode has.
+    Ranks(Vec<usize>),
+}
+
+/// A decomposition in f64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tucker {
+    /// `[r_0, r_1, …]`, row-major.
+    pub core: Vec<f64>,
+    /// U_k, `[n_k, r_k]`, row-major, columns orthonormal.
+    pub factors: Vec<Vec<f64>>,
+    /// r_k.
+    pub ranks: Vec<usize>,
+    /// The norm of what is lost, relative to the tensor's.
+    pub lost: f64,
+}
+
+/// The tolerance below which a Gram matrix has lost what is asked for.
+const GRAM: f64 = 1e-7;
+
+/// Decomposes a tensor by the sequentially truncated higher-order singular value decomposition, on the host in f64.
+///
+/// Mode after mode the eigenvectors of the Gram matrix of what is left become the mode's factor, of which the fewest are kept whose tail is
+/// at most tolerance / √(number of modes) of the tensor's norm, and the tensor is contracted with them. Below a tolerance of 1e-7 the
+/// singular vectors are found without the Gram matrix.
+///
+/// `x` is `[n_0, n_1, …]`, row-major. Cost: Σ n_k² times the elements left, and n_k³.
+///
+/// # Errors
+/// `Argument` when sizes do not fit together, a tolerance is not in (0, 1) or numbers are not finite; `Numeric` when a factorisation does
+/// not converge.
+///
+/// Source: Vannieuwenhoven, Vandebril and Meerbergen, "A new truncation strategy for the higher-order singular value decomposition", 2012.
+pub fn st_hosvd(sizes: &[usize], x: &[f64], target: &Target) -> Result<Tucker> {
+    let wrong = |what: &str, expected: &str, got: String| {
+        Err(Error::Argument {
+            op: OP,
+            what: what.into(),
+            expected: expected.into(),
+            got,
+        })
+    };
+    length(OP, "x", x.len(), sizes.iter().product())?;
+    if let Some(size) = sizes.iter().find(|size| !(1..=4096).contains(*size)) {
+        return wrong("sizes", "from 1 to 4096", size.to_string());
+    }
+    if let Some(x) = x.iter().find(|x| !x.is_finite()) {
+        return wrong("x", "finite", x.to_string());
+    }
+    match target {
+        Target::Tolerance(share) if !(*share > 0.0 && *share < 1.0) => {
+            return wrong(
+                "tolerance",
+                "more than 0 and less than 1",
+                share.to_string(),
+            );
+        }
+        Target::Ranks(ranks) if ranks.len() != sizes.len() || ranks.contains(&0) => {
+            let expected = "at least 1, one for each mode";
+            return wrong("ranks", expected, format!("{ranks:?}"));
+        }
+        _ => {}
+    }
+    let norm = x.iter().map(|x| x * x).sum::<f64>();
+    let mut core = x.to_vec();
+    let mut left: Vec<usize> = sizes.to_vec();
+    let mut factors = Vec::new();
+    let mut lost = 0.0;
+    for (mode, n) in sizes.iter().enumerate() {
+        let inner: usize = left.iter().skip(mode + 1).product();
+        let unfolded = Unfolded {
+            core: &core,
+            n: *n,
+            inner,
+        };
+        // Squares of singular values, with their vectors, the largest first.
+        let mut vectors = match target {
+            Target::Tolerance(share) if *share < GRAM => unfolded.singular()?,
+            _ => unfolded.gram()?,
+        };
+        vectors.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let rank = match target {
+            Target::Ranks(ranks) => ranks.get(mode).copied().unwrap_or(1).min(vectors.len()),
+            Target::Tolerance(share) => {
+                let allowed = share * share * norm / sizes.len() as f64;
+                let mut tail = 0.0;
+                let dropped = vectors.iter().rev().take_while(|(square, _)| {
+                    tail += square.max(0.0);
+                    tail <= allowed
+                });
+                (vectors.len() - dropped.count()).max(1)
+            }
+        };
+        lost += vectors
+            .iter()
+            .skip(rank)
+            .map(|(square, _)| square.max(0.0))
+            .sum::<f64>();
+        vectors.truncate(rank);
+        core = unfolded.contracted(&vectors);
+        if let Some(left) = left.get_mut(mode) {
+            *left = rank;
+        }
+        let row = |i: usize| vectors.iter().filter_map(move |(_, vector)| vector.get(i));
+        factors.push((0..*n).flat_map(row).copied().collect());
+    }
+    Ok(Tucker {
+        core,
+        factors,
+        ranks: left,
+        lost: (lost / norm.max(f64::MIN_POSITIVE)).sqrt(),
+    })
+}
+
+/// The square of a singular value, and its vector.
+type Weighed = (f64, Vec<f64>);
+
+/// A tensor `[.., n, inner]` by its middle mode.
+struct Unfolded<'a> {
+    core: &'a [f64],
+    n: usize,
+    inner: usize,
+}
+
+impl Unfolded<'_> {
+    fn slabs(&self) -> impl Iterator<Item = &[f64]> {
+        self.core.chunks_exact((self.n * self.inner).max(1))
+    }
+
+    fn gram(&self) -> Result<Vec<Weighed>> {
+        let mut gram = vec![0.0; self.n * self.n];
+        for slab in self.slabs() {
+            for (row, sums) in slab
+                .chunks_exact(self.inner)
+                .zip(gram.chunks_exact_mut(self.n))
+            {
+                for (other, sum) in slab.chunks_exact(self.inner).zip(sums) {
+                    *sum += row.iter().zip(other).map(|(a, b)| a * b).sum::<f64>();
+                }
+            }
+        }
+        let entry = |i: usize, j: usize| gram.get(i * self.n + j).copied().unwrap_or(0.0);
+        let gram = Mat::from_fn(self.n, self.n, entry);
+        let eigen = gram.self_adjoint_eigen(Side::Lower);
+        let eigen = eigen.map_err(|_| unfinished("eigenvalues of a Gram matrix"))?;
+        Ok(columns(
+            eigen.U(),
+            eigen.S().column_vector().iter().copied(),
+        ))
+    }
+
+    fn singular(&self) -> Result<Vec<Weighed>> {
+        let width = self.core.len() / self.n;
+        let entry = |i: usize, at: usize| {
+            let (l, r) = (at / self.inner, at % self.inner);
+            let place = (l * self.n + i) * self.inner + r;
+            self.core.get(place).copied().unwrap_or(0.0)
+        };
+        let svd = Mat::from_fn(self.n, width, entry).thin_svd();
+        let svd = svd.map_err(|_| unfinished("singular values of a tensor"))?;
+        let squares = svd.S().column_vector().iter().map(|value| value * value);
+        Ok(columns(svd.U(), squares))
+    }
+
+    fn contracted(&self, vectors: &[Weighed]) -> Vec<f64> {
+        let mut out = Vec::with_capacity(self.core.len() / self.n * vectors.len());
+        for slab in self.slabs() {
+            for (_, vector) in vectors {
+                let mut row = vec![0.0; self.inner];
+                for (values, weight) in slab.chunks_exact(self.inner).zip(vector) {
+                    for (sum, value) in row.iter_mut().zip(values) {
+                        *sum += weight * value;
+                    }
+                }
+                out.extend(row);
+            }
+        }
+        out
+    }
+}
+
+/// Numbers with the columns of a matrix.
+fn columns(vectors: MatRef<'_, f64>, numbers: impl Iterator<Item = f64>) -> Vec<Weighed> {
+    let columns = vectors
+        .col_iter()
+        .map(|column| column.iter().copied().collect());
+    numbers.zip(columns).collect()
+}
+
+fn unfinished(what: &str) -> Error {
+    Error::Numeric {
+        op: OP,
+        what: format!("the {what} did not converge"),
+    }
 }

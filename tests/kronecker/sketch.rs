@@ -7,7 +7,7 @@ use subquad::{
     kronecker::{
         cpu::sketch as cpu,
         fastfood::{self, Fastfood, Form, Scale},
-        srht,
+        least_squares, srht,
         srht::Shape,
         srht_adjoint,
         tensor_srht::{self, Columns},
@@ -315,5 +315,51 @@ fn wrong_arguments_are_refused_in_a_sentence() {
     says(
         fastfood.project(gpu(), 2, &x, &mut y).unwrap_err(),
         "fastfood: x must be 6 elements for this shape, got 5",
+    );
+}
+
+#[test]
+fn sketched_regressions_come_near_the_least_residual() {
+    let shape = Shape {
+        rows: 1500,
+        columns: 6,
+        samples: 200,
+    };
+    let a = numbers("a", 9000);
+    let truth = [1.0, -2.0, 0.5, 0.0, 3.0, -1.0];
+    let noise = numbers("noise", 1500);
+    let rows = a.chunks_exact(6).zip(&noise);
+    let b: Vec<f32> = rows
+        .map(|(row, n)| {
+            row.iter()
+                .zip(truth)
+                .map(|(a, x)| a * x as f32)
+                .sum::<f32>()
+                + 0.1 * n
+        })
+        .collect();
+    let found = least_squares(gpu(), &shape, &Random::new(8), &a, &b).unwrap();
+    // The coefficients behind b leave the noise.
+    let least = 0.1 * wide(&noise).iter().map(|n| n * n).sum::<f64>().sqrt();
+    assert!(
+        found.residual > 0.99 * least && found.residual < 1.1 * least,
+        "{found:?}"
+    );
+    assert!(found.sketched < found.residual * 1.1);
+    for (x, expected) in found.x.iter().zip(truth) {
+        assert!((x - expected).abs() < 0.1, "{found:?}");
+    }
+    // Without noise the sketch finds them.
+    let exact: Vec<f32> = a.chunks_exact(6).map(|row| row[1] - 4.0 * row[5]).collect();
+    let found = least_squares(gpu(), &shape, &Random::new(9), &a, &exact).unwrap();
+    assert!(found.residual < 1e-4 * wide(&exact).iter().map(|b| b * b).sum::<f64>().sqrt());
+    let few = Shape {
+        samples: 5,
+        ..shape
+    };
+    let refused = least_squares(gpu(), &few, &Random::new(1), &a, &b).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "srht: samples must be at least the 6 columns, got 5"
     );
 }

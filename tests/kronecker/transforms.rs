@@ -6,9 +6,11 @@ use subquad::{
     gpu::Caps,
     kronecker::{
         self,
+        cpu::multilinear as cpu,
         dct::{self, Form, Kind},
         khatri_rao::{self, Shape},
-        mttkrp, tucker,
+        mttkrp,
+        tucker::{self, Target},
     },
 };
 
@@ -240,5 +242,55 @@ fn wrong_arguments_are_refused_in_a_sentence() {
     says(
         result.unwrap_err(),
         "mttkrp: factors[0] must be 10 elements for this shape, got 9",
+    );
+}
+
+#[test]
+fn decompositions_lose_what_they_are_allowed_to() {
+    // A tensor of ranks 2, 3, 2 with noise.
+    let sizes = [9, 8, 7];
+    let whole = tucker::Shape {
+        rows: 1,
+        factors: vec![[9, 2], [8, 3], [7, 2]],
+    };
+    let wide = |name: &str, len: usize| -> Vec<f64> {
+        numbers(name, len).into_iter().map(f64::from).collect()
+    };
+    let factors = [wide("u", 18), wide("v", 24), wide("w", 14)];
+    let exact = cpu::tucker(&whole, true, &factors, &wide("core", 12)).unwrap();
+    let norm = exact.iter().map(|x| x * x).sum::<f64>().sqrt();
+    for (noise, tolerance, ranks) in [
+        (0.0, 1e-6, [2, 3, 2]),
+        (0.0, 1e-12, [2, 3, 2]),
+        (1e-4, 1e-2, [2, 3, 2]),
+        (1e-4, 1e-9, [9, 8, 7]),
+    ] {
+        let noisy = exact.iter().zip(wide("noise", 504));
+        let x: Vec<f64> = noisy.map(|(x, n)| x + noise * n).collect();
+        let target = Target::Tolerance(tolerance);
+        let found = tucker::st_hosvd(&sizes, &x, &target).unwrap();
+        assert_eq!(found.ranks, ranks, "{noise} {tolerance}");
+        let shape = tucker::Shape {
+            rows: 1,
+            factors: sizes.iter().zip(ranks).map(|(n, r)| [*n, r]).collect(),
+        };
+        let back = cpu::tucker(&shape, true, &found.factors, &found.core).unwrap();
+        let error = back
+            .iter()
+            .zip(&x)
+            .map(|(a, b)| (a - b).powi(2))
+            .sum::<f64>();
+        assert!(error.sqrt() <= tolerance * norm * 1.01 + 1e-12 * norm);
+        assert!((error.sqrt() / norm - found.lost).abs() <= 0.01 * found.lost + 1e-7);
+    }
+    let ranks = Target::Ranks(vec![1, 20, 2]);
+    assert_eq!(
+        tucker::st_hosvd(&sizes, &exact, &ranks).unwrap().ranks,
+        [1, 8, 2]
+    );
+    let refused = tucker::st_hosvd(&sizes, &exact, &Target::Tolerance(0.0));
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "tucker: tolerance must be more than 0 and less than 1, got 0"
     );
 }
