@@ -16,7 +16,10 @@ use subquad::{
     distill,
     gpu::{Caps, Dtype, Kernel, Needs, View, ViewMut, reflect},
     hamming,
-    kronecker::{self, tensor_linear::{self, extent}},
+    kronecker::{
+        self,
+        tensor_linear::{self, extent},
+    },
     linear::{
         Channels, Conv2d, Decay, FeatureMap, FeatureShape, Form, Layout, Options, Shape, conv2d,
         features as maps,

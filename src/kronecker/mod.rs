@@ -23,19 +23,19 @@ pub mod gp;
 mod hadamard;
 pub mod khatri_rao;
 pub mod matmul;
-pub mod mttkrp;
 mod matrix;
+pub mod mttkrp;
 pub mod pde;
-mod sample;
 mod regression;
+mod sample;
 mod signs;
 pub mod solve;
 pub mod spectral;
 pub mod spectrum;
 pub mod srht;
+pub mod sum_solve;
 pub mod tensor_attention;
 pub mod tensor_linear;
-pub mod sum_solve;
 pub mod tensor_srht;
 pub mod tucker;
 
@@ -49,8 +49,9 @@ pub use fastfood::Fastfood;
 pub use hadamard::{hadamard, plan as hadamard_plan, record as record_hadamard};
 pub use khatri_rao::khatri_rao;
 pub use matmul::{Factor, Operator, Side, matmul};
-pub use mttkrp::mttkrp;
 pub use matrix::{MAX_SIDE, Matrix};
+pub use mttkrp::mttkrp;
+pub use regression::{Regression, least_squares};
 pub use sample::{masked_posterior_sample, posterior_plan, posterior_sample, sample, sample_plan};
 pub use solve::{
     FactorGradients, General, LeastSquares, Method, Precision, Ridge, SolveOptions, SolveReport,
@@ -58,7 +59,6 @@ pub use solve::{
 };
 pub use spectral::{Basis, spectral};
 pub use spectrum::{Axis, Combine, Function, Spectrum};
-pub use regression::{Regression, least_squares};
 pub use srht::{adjoint as srht_adjoint, srht};
 pub use sum_solve::{Boundary, SumOptions, SumReport, laplacian, sum_solve};
 pub use tensor_srht::tensor_srht;
