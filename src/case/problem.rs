@@ -65,6 +65,8 @@ pub fn ops() -> &'static [Op] {
         crate::kronecker::spectral::cases::ENTRY,
         crate::kronecker::solve::cases::ENTRY,
         crate::kronecker::diag_solve::cases::ENTRY,
+        crate::kronecker::gp::cases::ENTRY,
+        crate::kronecker::pde::cases::ENTRY,
         crate::kronecker::sum_solve::cases::ENTRY,
         crate::hamming::search::cases::KNN,
         crate::hamming::search::cases::RADIUS,

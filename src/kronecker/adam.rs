@@ -19,6 +19,10 @@ impl Adam {
         }
     }
 
+    pub fn set_rate(&mut self, rate: f64) {
+        self.rate = rate;
+    }
+
     /// Moves the parameters downhill.
     pub fn descend(&mut self, parameters: &mut [f64], slopes: &[f64]) {
         let (beta1, beta2) = (0.9f64, 0.999f64);

@@ -2,8 +2,14 @@
 
 use subquad::{
     case::Numbers,
-    kronecker::gp::{Blocks, Cells, Family, Grid, Learner, Parameters, Trend},
+    kronecker::{
+        DiagOptions, LogdetOptions,
+        gp::{Blocks, Cells, Family, Grid, Learner, Parameters, Regression, Trend},
+    },
+    random::Random,
 };
+
+use crate::{cases::hold, device::gpu};
 
 fn parameters(family: Family) -> Parameters {
     Parameters {
@@ -174,4 +180,226 @@ fn wrong_arguments_are_refused_in_words() {
         refused(bad),
         "gp_grid: noise must be positive and finite, got 0"
     );
+}
+
+/// Cells with coordinates, whether each is observed, and what a dense process says of them.
+struct Dense {
+    grid: Grid,
+    values: Vec<f64>,
+    mask: Vec<bool>,
+    cells: Cells,
+    level: f64,
+}
+
+fn dense(missing: bool) -> Dense {
+    let grid = grid(9, 8);
+    let own = values(72);
+    let mask: Vec<bool> = (0..72).map(|cell| !missing || cell * 5 % 7 < 4).collect();
+    let seen: Vec<usize> = (0..72).filter(|cell| mask[*cell]).collect();
+    let level = seen.iter().map(|cell| own[*cell]).sum::<f64>() / seen.len() as f64;
+    let less: Vec<f64> = seen.iter().map(|cell| own[*cell] - level).collect();
+    Dense {
+        cells: Cells::new(&grid, &seen, &less),
+        grid,
+        values: own,
+        mask,
+        level,
+    }
+}
+
+impl Dense {
+    fn regression(&self, parameters: Parameters) -> Regression {
+        let mask = self.mask.contains(&false).then_some(self.mask.as_slice());
+        let options = DiagOptions {
+            tolerance: 1e-6,
+            ..DiagOptions::default()
+        };
+        Regression::new(
+            gpu(),
+            self.grid.clone(),
+            parameters,
+            &self.values,
+            mask,
+            options,
+        )
+        .unwrap()
+    }
+
+    fn points(grid: &Grid) -> Vec<Vec<f64>> {
+        let point = |cell: usize| {
+            let places = grid.places(cell);
+            places
+                .iter()
+                .zip(&grid.axes)
+                .map(|(at, axis)| axis[*at])
+                .collect()
+        };
+        (0..grid.len()).map(point).collect()
+    }
+}
+
+fn close(found: &[f64], expected: impl Iterator<Item = f64>, most: f64) {
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < most, "{at}: {found} {expected}");
+    }
+}
+
+#[test]
+fn the_device_agrees_with_a_dense_process() {
+    for missing in [false, true] {
+        let dense = dense(missing);
+        for family in FAMILIES {
+            let parameters = parameters(family);
+            let regression = dense.regression(parameters.clone());
+            let truth = dense
+                .cells
+                .predict(&parameters, &Dense::points(&dense.grid))
+                .unwrap();
+            let (mean, report) = regression.mean().unwrap();
+            assert_eq!(report.is_some(), missing);
+            close(
+                &mean,
+                truth.iter().map(|[mean, _]| mean + dense.level),
+                2e-5,
+            );
+            let cells = [0, 17, 40, 71];
+            let (variance, _) = regression.variance_at(&cells).unwrap();
+            close(&variance, cells.iter().map(|cell| truth[*cell][1]), 5e-5);
+            let other = grid(4, 5);
+            let truth = dense
+                .cells
+                .predict(&parameters, &Dense::points(&other))
+                .unwrap();
+            let (mean, _) = regression.mean_on(&other).unwrap();
+            close(
+                &mean,
+                truth.iter().map(|[mean, _]| mean + dense.level),
+                5e-5,
+            );
+        }
+    }
+}
+
+#[test]
+fn variances_of_a_whole_grid_are_those_of_its_cells() {
+    let dense = dense(false);
+    let parameters = parameters(Family::Matern52);
+    let truth = dense
+        .cells
+        .predict(&parameters, &Dense::points(&dense.grid))
+        .unwrap();
+    let variance = dense.regression(parameters).variance().unwrap();
+    close(&variance, truth.iter().map(|[_, variance]| *variance), 1e-5);
+}
+
+#[test]
+fn the_likelihood_of_a_whole_grid_is_exact() {
+    let dense = dense(false);
+    for family in FAMILIES {
+        let parameters = parameters(family);
+        let expected = dense.cells.likelihood(&parameters, Trend::Zero).unwrap();
+        let probes = LogdetOptions::default();
+        let found = dense.regression(parameters).likelihood(&probes).unwrap();
+        assert_eq!(found.standard_error, 0.0);
+        let likelihood = found.likelihood;
+        let apart = (likelihood.value - expected.value).abs();
+        assert!(
+            apart < 1e-5 * expected.value.abs(),
+            "{likelihood:?} {expected:?}"
+        );
+        close(&likelihood.slopes, expected.slopes.into_iter(), 1e-3);
+    }
+}
+
+#[test]
+fn the_likelihood_with_missing_cells_is_within_its_errors() {
+    let dense = dense(true);
+    let parameters = parameters(Family::Matern52);
+    let expected = dense.cells.likelihood(&parameters, Trend::Zero).unwrap();
+    let probes = LogdetOptions {
+        probes: 36,
+        steps: 40,
+        seed: 3,
+    };
+    let found = dense.regression(parameters).likelihood(&probes).unwrap();
+    let apart = (found.likelihood.value - expected.value).abs();
+    assert!(
+        found.standard_error < 0.5 && apart < 4.0 * found.standard_error + 1e-3,
+        "{apart} {found:?}"
+    );
+    let slopes = found.likelihood.slopes.iter().zip(&expected.slopes);
+    for ((found, expected), error) in slopes.zip(&found.slope_errors) {
+        assert!(
+            (found - expected).abs() < 4.0 * error + 1e-3,
+            "{found} {expected} {error}"
+        );
+    }
+}
+
+#[test]
+fn samples_spread_as_the_variance_says() {
+    for missing in [false, true] {
+        let dense = dense(missing);
+        let parameters = parameters(Family::Matern52);
+        let truth = dense
+            .cells
+            .predict(&parameters, &Dense::points(&dense.grid))
+            .unwrap();
+        let count = 96;
+        let (samples, _) = dense
+            .regression(parameters)
+            .samples(count, &Random::new(5))
+            .unwrap();
+        for cell in [3, 30, 64] {
+            let [mean, variance] = truth[cell];
+            let each = samples
+                .iter()
+                .map(|sample| sample[cell] - dense.level - mean);
+            let error = each.clone().sum::<f64>() / count as f64;
+            assert!(
+                error.abs() < 5.0 * (variance / count as f64).sqrt(),
+                "{missing} {cell}: {error}"
+            );
+            let spread = each.map(|x| x * x).sum::<f64>() / count as f64;
+            let most = 5.0 * variance * (2.0 / count as f64).sqrt();
+            assert!(
+                (spread - variance).abs() < most,
+                "{missing} {cell}: {spread} {variance}"
+            );
+        }
+    }
+}
+
+#[test]
+fn regressions_refuse_in_words() {
+    let dense = dense(true);
+    let good = parameters(Family::Rbf);
+    let refused = |values: &[f64], mask: &[bool]| {
+        let grid = dense.grid.clone();
+        let options = DiagOptions::default();
+        let found = Regression::new(gpu(), grid, good.clone(), values, Some(mask), options);
+        found.unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(&dense.values[1..], &dense.mask),
+        "gp_grid: values must be 72 elements for this shape, got 71"
+    );
+    assert_eq!(
+        refused(&dense.values, &[false; 72]),
+        "gp_grid: values must be finite at observed cells, of which there is at least one, got 0 observed cells"
+    );
+    let regression = dense.regression(good.clone());
+    assert_eq!(
+        regression.variance().unwrap_err().to_string(),
+        "gp_grid does not support variances of all cells where some are missing; ask for chosen ones or for samples"
+    );
+    assert_eq!(
+        regression.variance_at(&[72]).unwrap_err().to_string(),
+        "gp_grid: cells must be less than 72, got 72"
+    );
+}
+
+#[test]
+fn the_adapter_gives_what_the_reference_gives() {
+    hold("gp_grid");
 }

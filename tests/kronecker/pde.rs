@@ -2,6 +2,8 @@
 
 use std::f64::consts::TAU;
 
+use crate::{cases::hold, device::gpu};
+
 use subquad::{
     Error,
     kronecker::pde::{Axis, Equation, Line, Options, Plane, Problem, Solver},
@@ -135,4 +137,64 @@ fn wrong_arguments_are_refused_in_words() {
         sentence(Problem::Plane(bad), options),
         "gp_pde: sides must be 16 elements for this shape, got 15"
     );
+}
+
+#[test]
+fn the_device_finds_what_the_host_finds() {
+    let axis = Axis {
+        ends: [0.0, TAU],
+        points: 22,
+    };
+    for equation in [
+        Equation::Poisson,
+        Equation::AllenCahn,
+        Equation::Advection { speed: 2.0 },
+    ] {
+        let wave = |x: f64, y: f64| (3.0 * x - 2.0 * y).sin();
+        let cells = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+            let row = |i: usize| (0..22).map(move |j| (axis.at(i), axis.at(j)));
+            (0..22).flat_map(row).map(|(x, y)| f(x, y)).collect()
+        };
+        let source = cells(&|x, y| match equation {
+            Equation::Poisson => -13.0 * wave(x, y),
+            Equation::AllenCahn => wave(x, y).powi(3) - 14.0 * wave(x, y),
+            Equation::Advection { .. } => 4.0 * (3.0 * x - 2.0 * y).cos(),
+        });
+        let across = |x: f64| Some((0..22).map(|j| wave(x, axis.at(j))).collect());
+        let along = |y: f64| Some((0..22).map(|i| wave(axis.at(i), y)).collect());
+        let plane = Plane {
+            axes: [axis; 2],
+            equation,
+            source,
+            sides: [[across(0.0), across(TAU)], [along(0.0), None]],
+        };
+        // Precisions at which conjugate gradients converge on both.
+        let options = Options {
+            log_precisions: [0.0, -4.6],
+            tolerance: 1e-6,
+            ..Options::new(1.1)
+        };
+        let x = coordinates([0.0, TAU], 40);
+        let run = |solver: Solver| {
+            let mut solver = solver;
+            let step = solver.step().unwrap();
+            assert!(step.iterations < 300, "{step:?}");
+            solver.predict(&x, &x)
+        };
+        let host = run(Solver::new(Problem::Plane(plane.clone()), options).unwrap());
+        let device = || {
+            run(Solver::new(Problem::Plane(plane.clone()), options)
+                .unwrap()
+                .on(gpu()))
+        };
+        let found = device();
+        let error = relative(&found, &host);
+        assert!(error < 1e-4, "{equation:?}: {error:e}");
+        assert!(found == device(), "{equation:?}: two runs differ");
+    }
+}
+
+#[test]
+fn the_adapter_gives_what_the_reference_gives() {
+    hold("gp_pde");
 }

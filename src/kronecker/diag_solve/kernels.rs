@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytemuck::bytes_of;
+
 use crate::gpu::{Kernel, Needs, Spec, params, part};
 
 params! {
@@ -16,13 +18,13 @@ params! {
 
 /// What sums stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::kronecker) enum Stage {
     Start = 0,
     Curvature = 1,
     Residual = 2,
 }
 
-pub(super) fn scalars(stage: Stage) -> Arc<Kernel> {
+pub(in crate::kronecker) fn scalars(stage: Stage) -> Arc<Kernel> {
     Arc::new(Kernel {
         name: "kronecker/cg_scalars",
         parts: vec![
@@ -36,4 +38,15 @@ pub(super) fn scalars(stage: Stage) -> Arc<Kernel> {
         workgroup: [64, 1, 1],
         workgroup_bytes: 256,
     })
+}
+
+/// What `cg_scalars` takes where one workgroup has the only row.
+pub(in crate::kronecker) fn one_row(parts: u64, tolerance: f32) -> Vec<u8> {
+    let params = ScalarParams {
+        rows: 1,
+        parts: parts as u32,
+        first: 0,
+        tolerance,
+    };
+    bytes_of(&params).to_vec()
 }

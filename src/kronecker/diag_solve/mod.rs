@@ -13,7 +13,7 @@
 pub(crate) mod cases;
 pub mod cpu;
 mod direct;
-mod kernels;
+pub(super) mod kernels;
 mod logdet;
 mod plan;
 

@@ -136,6 +136,11 @@ impl Learner {
         &self.parameters
     }
 
+    /// Another rate from now on.
+    pub fn set_rate(&mut self, rate: f64) {
+        self.adam.set_rate(rate);
+    }
+
     /// One step up, by the slopes of the likelihood at the parameters as they are.
     pub fn ascend(&mut self, likelihood: &Likelihood) {
         let mut logs = self.parameters.logs();

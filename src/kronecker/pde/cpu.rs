@@ -13,6 +13,33 @@ pub(super) struct Found {
     pub iterations: usize,
 }
 
+/// M⁻¹ of a system.
+pub(super) struct Preconditioner {
+    diagonal: Mat<f64>,
+    swapped: Option<Mat<f64>>,
+}
+
+impl Preconditioner {
+    pub fn new(system: &System) -> Preconditioner {
+        let (diagonal, swapped) = system.preconditioner();
+        Preconditioner { diagonal, swapped }
+    }
+
+    /// M⁻¹ r.
+    pub fn apply(&self, r: &Mat<f64>) -> Mat<f64> {
+        let z = hadamard(&self.diagonal, r);
+        match &self.swapped {
+            None => z,
+            Some(swapped) => z + hadamard(swapped, &crossed(r)),
+        }
+    }
+
+    /// √(rᵀ M⁻¹ r).
+    pub fn norm(&self, r: &Mat<f64>) -> f64 {
+        dot(r, &self.apply(r)).sqrt()
+    }
+}
+
 fn dot(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
     let columns = a.col_iter().zip(b.col_iter());
     columns.map(|(a, b)| a.transpose() * b).sum()
@@ -23,7 +50,7 @@ fn crossed(y: &Mat<f64>) -> Mat<f64> {
     let (n, m) = (y.nrows(), y.ncols());
     Mat::from_fn(n, m, |i, j| match (i ^ 1, j ^ 1) {
         (i2, j2) if i2 >= n || j2 >= m => 0.0,
-        (i2, j2) if (i + j) % 2 == 0 => y[(i2, j2)],
+        (i2, j2) if (i + j).is_multiple_of(2) => y[(i2, j2)],
         (i2, j2) => -y[(i2, j2)],
     })
 }
@@ -35,15 +62,8 @@ pub(super) fn conjugate_gradients(
     guess: Option<Mat<f64>>,
     options: &Options,
 ) -> Found {
-    let (diagonal, swapped) = system.preconditioner();
-    let precondition = |r: &Mat<f64>| {
-        let z = hadamard(&diagonal, r);
-        match &swapped {
-            None => z,
-            Some(swapped) => z + hadamard(swapped, &crossed(r)),
-        }
-    };
-    let enough = options.tolerance.powi(2) * dot(right, &precondition(right));
+    let preconditioner = Preconditioner::new(system);
+    let enough = (options.tolerance * preconditioner.norm(right)).powi(2);
     let (mut y, mut r) = match guess {
         None => (Mat::zeros(right.nrows(), right.ncols()), right.clone()),
         Some(y) => {
@@ -51,7 +71,7 @@ pub(super) fn conjugate_gradients(
             (y, r)
         }
     };
-    let mut z = precondition(&r);
+    let mut z = preconditioner.apply(&r);
     let mut p = z.clone();
     let mut rz = dot(&r, &z);
     let mut iterations = 0;
@@ -60,7 +80,7 @@ pub(super) fn conjugate_gradients(
         let step = rz / dot(&p, &applied);
         y += step * &p;
         r -= step * &applied;
-        z = precondition(&r);
+        z = preconditioner.apply(&r);
         let next = dot(&r, &z);
         p = &z + (next / rz) * &p;
         rz = next;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Line, Mixture, Options, Plane, line, plane};
-use crate::{Error, Result, kronecker::adam::Adam};
+use crate::{Error, Gpu, Result, kronecker::adam::Adam};
 
 /// What one unit of misfit costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,6 +63,7 @@ enum Solution {
 
 /// A problem being solved, turn by turn.
 pub struct Solver {
+    gpu: Option<Gpu>,
     problem: Problem,
     options: Options,
     mixtures: Vec<Mixture>,
@@ -97,6 +98,7 @@ impl Solver {
         let adam = || Adam::new(options.rate, mixture.parameters().len());
         let [boundary, equation] = options.log_precisions.map(f64::exp);
         Ok(Solver {
+            gpu: None,
             adams: (0..axes).map(|_| adam()).collect(),
             mixtures: vec![mixture; axes],
             problem,
@@ -107,10 +109,20 @@ impl Solver {
         })
     }
 
+    /// With the systems of planes solved on a device, in f32 with residuals in f64 in between. Lines stay on the host, whose matrices are
+    /// no larger than the kernels'.
+    pub fn on(self, gpu: &Gpu) -> Solver {
+        Solver {
+            gpu: Some(gpu.clone()),
+            ..self
+        }
+    }
+
     /// One turn: the best U for the mixtures and precisions as they are, then new ones.
     ///
     /// # Errors
-    /// `Numeric` when a matrix has no Cholesky factor or no eigenvalues in f64.
+    /// `Numeric` when a matrix has no Cholesky factor or no eigenvalues in f64; those of the
+    /// device.
     pub fn step(&mut self) -> Result<Step> {
         let (solution, judged, iterations, slopes) = match &self.problem {
             Problem::Line(line) => {
@@ -129,8 +141,14 @@ impl Solver {
                     Some(Solution::Plane(last)) => Some(&last.u),
                     _ => None,
                 };
-                let solution =
-                    plane::solve(plane, &self.mixtures, self.precisions, &self.options, near)?;
+                let solution = plane::solve(
+                    plane,
+                    &self.mixtures,
+                    self.precisions,
+                    &self.options,
+                    near,
+                    self.gpu.as_ref(),
+                )?;
                 let slopes = solution.slopes(plane, &self.mixtures);
                 let (judged, iterations) = (solution.judged(plane), solution.iterations);
                 (

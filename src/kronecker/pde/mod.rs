@@ -1,7 +1,33 @@
-//! Gaussian processes that solve differential equations by collocation on a grid (GP-HM).
+//! Gaussian processes that solve differential equations by collocation on a grid (GP-HM), for solutions with steep waves.
+//!
+//! Each axis has a kernel whose spectrum is a learnt mixture ([`Mixture`]); on a plane the kernel is the product of both axes', so that
+//! nothing larger than an axis's matrix is formed: a grid of N1 x N2 points takes N1², N2² and N1 N2 numbers.
+//!
+//! ```text
+//! J(U) = ½ [N2 log det K1 + N1 log det K2 + ⟨U, K1⁻¹ U K2⁻¹⟩] + W (τ/2 Σ_boundary (U - g)² - N_b/2 log τ) + v/2 ‖equation at U‖² - N_c/2 log v
+//! U_xx = K1'' K1⁻¹ U        U_yy = U K2⁻¹ K2''        u(x, y) = K1(x, ·) K1⁻¹ U K2⁻¹ K2(·, y)
+//! ```
+//!
+//! A step ([`Solver::step`]) minimises J over U, then sets τ and v to what fits best, then moves the mixtures by one step of Adam against
+//! the slopes of J at that U. On a plane the minimisation is a linear system in a basis in which both derivatives are diagonal (or of
+//! blocks of two): K_i = T_i T_iᵀ, K_i'' = T_i diag(e_i) T_iᵀ, U = T1 Y T2ᵀ,
+//!
+//! ```text
+//! Y + v E ∘ (G1 (E ∘ Y) G2) + W τ (B1ᵀ B1 Y G2 + G1 Y B2ᵀ B2) = …        G = Tᵀ T,  E = e1 ⊕ e2,  B: the rows of T at given sides
+//! ```
+//!
+//! which conjugate gradients solve by products with the G, on a device ([`Solver::on`]) or on the host in f64. An equation with a
+//! nonlinear part is linearised around the last U (Gauss-Newton). Factors, slopes and predictions are the host's, in f64.
+//!
+//! Source: S. Fang, M. Cooley, D. Long, S. Li, R. M. Kirby and S. Zhe, "Solving high frequency and multi-scale PDEs with Gaussian
+//! processes", 2024, whose Student and Gaussian mixtures, grids, weights and test problems these are. The basis, the preconditioner, the
+//! direct minimisation over U and over τ and v are ours.
 
 mod axis;
+#[cfg(feature = "cli")]
+pub(crate) mod cases;
 mod cpu;
+mod device;
 
 mod learn;
 mod line;

@@ -5,10 +5,10 @@ use faer::{Col, Mat};
 use super::{
     Axis, Equation, Mixture, OP, Options,
     axis::{Basis, Order},
-    cpu,
+    cpu, device,
     learn::{Judged, Precisions},
 };
-use crate::{Error, Result, error::length};
+use crate::{Error, Gpu, Result, error::length};
 
 /// An equation on a grid of two axes, with u given along some sides.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,7 +106,7 @@ pub(super) struct System {
 }
 
 impl System {
-    fn new(
+    pub fn new(
         plane: &Plane,
         mixtures: &[Mixture],
         precisions: Precisions,
@@ -166,6 +166,21 @@ impl System {
         &self.basis[0].t * y * self.basis[1].t.transpose()
     }
 
+    /// Takes the equation as linear near U; what its left side is to be then.
+    pub fn linearise(&mut self, plane: &Plane, u: &Mat<f64>) -> Mat<f64> {
+        let source = plane.source();
+        if plane.equation != Equation::AllenCahn {
+            return source;
+        }
+        let (n, m) = (u.nrows(), u.ncols());
+        let slope = Mat::from_fn(n, m, |i, j| plane.equation.slope(u[(i, j)]));
+        let target = Mat::from_fn(n, m, |i, j| {
+            source[(i, j)] - plane.equation.value(u[(i, j)]) + slope[(i, j)] * u[(i, j)]
+        });
+        self.slope = Some(slope);
+        target
+    }
+
     /// The Y of a U.
     fn guess(&self, u: &Mat<f64>) -> Mat<f64> {
         &self.basis[0].inverse * u * self.basis[1].inverse.transpose()
@@ -208,7 +223,7 @@ impl System {
     }
 
     /// The right side, for this source.
-    fn right(&self, plane: &Plane, source: &Mat<f64>) -> Mat<f64> {
+    pub fn right(&self, plane: &Plane, source: &Mat<f64>) -> Mat<f64> {
         let [first, second] = &self.basis;
         let mut right = self.v * self.adjoint(source);
         let [n, m] = plane.axes.map(|axis| axis.points);
@@ -306,6 +321,7 @@ pub(super) fn solve(
     precisions: Precisions,
     options: &Options,
     near: Option<&Mat<f64>>,
+    gpu: Option<&Gpu>,
 ) -> Result<Solution> {
     let [n, m] = plane.axes.map(|axis| axis.points);
     let mut system = System::new(plane, mixtures, precisions, options)?;
@@ -315,20 +331,14 @@ pub(super) fn solve(
     let mut iterations = 0;
     let nonlinear = plane.equation == Equation::AllenCahn;
     for _ in 0..if nonlinear { options.newton_turns } else { 1 } {
-        let target = if nonlinear {
-            let slope = Mat::from_fn(n, m, |i, j| plane.equation.slope(u[(i, j)]));
-            let target = Mat::from_fn(n, m, |i, j| {
-                source[(i, j)] - plane.equation.value(u[(i, j)]) + slope[(i, j)] * u[(i, j)]
-            });
-            system.slope = Some(slope);
-            target
-        } else {
-            source.clone()
-        };
+        let target = system.linearise(plane, &u);
         let right = system.right(plane, &target);
         // U moves little from turn to turn, the basis with the mixtures.
         let guess = (near.is_some() || iterations > 0).then(|| system.guess(&u));
-        let found = cpu::conjugate_gradients(&system, &right, guess, options);
+        let found = match gpu {
+            Some(gpu) => device::conjugate_gradients(gpu, &system, &right, guess, options)?,
+            None => cpu::conjugate_gradients(&system, &right, guess, options),
+        };
         y = found.y;
         iterations += found.iterations;
         u = system.out_of(&y);
@@ -525,7 +535,7 @@ mod tests {
             // Gauss-Newton has settled after so many turns.
             options.newton_turns = 40;
             let mixtures = vec![Mixture::spread(options.family, 2, 1.0).unwrap(); 2];
-            let solution = solve(&plane, &mixtures, PRECISIONS, &options, None).unwrap();
+            let solution = solve(&plane, &mixtures, PRECISIONS, &options, None, None).unwrap();
             let mut u = solution.u.clone();
             let value = objective(&plane, &mixtures, &u, PRECISIONS);
             let h = 1e-4;
@@ -553,7 +563,7 @@ mod tests {
                 Mixture::spread(options.family, 2, 1.0).unwrap(),
                 Mixture::spread(options.family, 2, 0.6).unwrap(),
             ];
-            let solution = solve(&plane, &mixtures, PRECISIONS, &options, None).unwrap();
+            let solution = solve(&plane, &mixtures, PRECISIONS, &options, None, None).unwrap();
             let slopes = solution.slopes(&plane, &mixtures);
             let h = 1e-5;
             for (axis, slopes) in slopes.iter().enumerate() {
