@@ -77,7 +77,7 @@ fn the_reference_gives_the_slopes_of_its_outputs() {
 #[test]
 fn every_form_of_scores_has_gradients() {
     for logits in FORMS {
-        small(logits, 30, [33, 40]).gradients_hold(&format!("{logits:?}"));
+        small(logits, 20, [23, 30]).gradients_hold(&format!("{logits:?}"));
     }
 }
 

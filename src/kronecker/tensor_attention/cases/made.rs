@@ -142,7 +142,8 @@ pub(super) fn builtin() -> Vec<Case> {
             odd,
             json!({ "scale": 0.5, "window": [null, 12], "logits": "sum", "lse": true }),
         )
-        .kv_heads(2),
+        .kv_heads(2)
+        .backward(),
         made("f16", [1, 2, 20], fours, json!({ "scale": 0.5 })).dtype(Dtype::F16),
         made(
             "bf16",
