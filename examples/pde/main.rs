@@ -27,7 +27,6 @@ const MARKS: [f64; 3] = [1e-2, 1e-3, 1e-4];
 struct Moment {
     seconds: f64,
     error: f64,
-    residual: f64,
     iterations: usize,
 }
 
@@ -88,7 +87,6 @@ fn solve(gpu: &Gpu, task: Task, steps: usize) -> Result<Solved, Failure> {
         solved.moments.push(Moment {
             seconds: started.elapsed().as_secs_f64(),
             error,
-            residual: found.residual,
             iterations: found.iterations,
         });
         progress.tell(step, format!("{}: error {error:.1e}", solved.task.name));

@@ -222,13 +222,23 @@ fn options(tolerance: f64) -> DiagOptions {
     }
 }
 
-/// Means, and deviations of the heights by samples about them.
+/// What the process says of every cell.
+struct Prediction {
+    regression: Regression,
+    mean: Vec<f64>,
+    /// Of the heights, by samples about the mean.
+    deviation: Vec<f64>,
+    report: DiagReport,
+    /// Of the mean, and of the samples.
+    seconds: [f64; 2],
+}
+
 fn predict(
     gpu: &Gpu,
     terrain: &Terrain,
     observed: &[bool],
     parameters: &Parameters,
-) -> Result<(Regression, Vec<f64>, Vec<f64>, DiagReport, [f64; 2]), Failure> {
+) -> Result<Prediction, Failure> {
     let regression = |tolerance: f64| {
         Regression::new(
             gpu,
@@ -260,13 +270,13 @@ fn predict(
         .iter()
         .map(|sum| (sum / SAMPLES as f64 + parameters.noise).sqrt());
     let seconds = started.elapsed().as_secs_f64() - mean_seconds;
-    Ok((
-        fine,
+    Ok(Prediction {
+        regression: fine,
         mean,
-        deviation.collect(),
+        deviation: deviation.collect(),
         report,
-        [mean_seconds, seconds],
-    ))
+        seconds: [mean_seconds, seconds],
+    })
 }
 
 fn scenario(gpu: &Gpu, terrain: &Terrain, hidden: f64, steps: usize) -> Result<Scenario, Failure> {
@@ -274,8 +284,13 @@ fn scenario(gpu: &Gpu, terrain: &Terrain, hidden: f64, steps: usize) -> Result<S
     let started = Instant::now();
     let (parameters, curve) = learn(terrain, &observed, steps)?;
     let learning = started.elapsed().as_secs_f64();
-    let (regression, mean, deviation, report, [of_mean, of_samples]) =
-        predict(gpu, terrain, &observed, &parameters)?;
+    let Prediction {
+        regression,
+        mean,
+        deviation,
+        report,
+        seconds: [of_mean, of_samples],
+    } = predict(gpu, terrain, &observed, &parameters)?;
     let held_out: Vec<usize> = (0..observed.len())
         .filter(|cell| !observed[*cell])
         .collect();
@@ -328,7 +343,12 @@ fn hole(gpu: &Gpu, terrain: &Terrain, parameters: &Parameters) -> Result<Hole, F
     for (cell, seen) in observed.iter_mut().enumerate() {
         *seen &= !within(cell, 0);
     }
-    let (_, mean, deviation, report, _) = predict(gpu, &terrain, &observed, parameters)?;
+    let Prediction {
+        mean,
+        deviation,
+        report,
+        ..
+    } = predict(gpu, &terrain, &observed, parameters)?;
     let middle: Vec<usize> = (0..mean.len()).filter(|cell| within(*cell, 10)).collect();
     Ok(Hole {
         error: root_mean(
