@@ -34,13 +34,17 @@ fn case_files_hold_on_every_plan() {
     let mut found = 0;
     for file in case_files(&[folder]).unwrap() {
         let case = Case::read(&file, None, &Map::new()).unwrap();
-        if case.op != "tensor_attention" || case.params["kernel"] != "softmax" {
+        if case.op != "tensor_attention" {
             continue;
         }
         let problem = match case.bind() {
             Err(Failure::Unavailable { what, .. }) => panic!("{}: {what}", case.name),
             bound => bound.unwrap(),
         };
+        if case.params["kernel"] != "softmax" {
+            // Bound by the operator of that form, which has tests of its own.
+            continue;
+        }
         found += 1;
         let adjoint = problem.adjoint();
         for (problem, expected) in [
