@@ -32,7 +32,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             sum += sums_of_parts[row * p.parts + part];
         }
     }
-    let total = sum_lanes(sum, lane);
+    sum_lanes(sum, lane);
+    let total = sums[0];
     if (own < p.rows && lane == 0u) {
         let at = row * 8u;
         if (STAGE == 0u) {

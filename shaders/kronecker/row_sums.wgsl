@@ -37,7 +37,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
             }
         }
     }
-    let total = sum_lanes(sum, lane);
+    sum_lanes(sum, lane);
+    let total = sums[0];
     if (own < p.groups && lane == 0u) {
         out[p.out + at] = total;
     }

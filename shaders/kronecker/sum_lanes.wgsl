@@ -1,8 +1,7 @@
-// The sum over the 64 invocations of a workgroup, by halves; the same for all of them.
+// The sum over the 64 invocations of a workgroup, by halves: in the first word for all of them.
 var<workgroup> sums: array<f32, 64>;
 
-fn sum_lanes(x: f32, lane: u32) -> f32 {
-    workgroupBarrier();
+fn sum_lanes(x: f32, lane: u32) {
     sums[lane] = x;
     for (var half = 32u; half > 0u; half >>= 1u) {
         workgroupBarrier();
@@ -11,5 +10,4 @@ fn sum_lanes(x: f32, lane: u32) -> f32 {
         }
     }
     workgroupBarrier();
-    return sums[0];
 }
