@@ -321,7 +321,7 @@ pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
     series
 }
 
-/// Two operators that do the same job: their series have one [`job`].
+/// Two operators that do the same job: their series do one job by name.
 pub struct Crossover {
     /// The series that is quicker on short sequences, and the one that is quicker on long ones.
     pub series: [String; 2],

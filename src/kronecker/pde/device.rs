@@ -403,6 +403,7 @@ fn iterate(sizes: Sizes, tolerance: f64, count: usize, caps: &Caps) -> Result<Pl
 /// Plans a whole solution of so many iterations, of which those after convergence change nothing. Inputs: G1, G2, T1, T2, B1 and B2 one
 /// after another (the T only with a slope), the tables of e, the preconditioner's vectors, the slope; outputs: y and r, which hold 0 and
 /// the right side before.
+#[cfg(feature = "cli")]
 pub(super) fn plan(sizes: Sizes, tolerance: f64, iterations: usize, caps: &Caps) -> Result<Plan> {
     let mut planner = Planner::new(sizes, tolerance, STATE, caps);
     let [z, direction] = [(); 2].map(|()| planner.scratch());
