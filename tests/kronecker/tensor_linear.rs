@@ -42,7 +42,7 @@ fn the_case_file_holds() {
         println!("skipped: no {file}");
         return;
     }
-    let case = Case::read(&path, Some("tensor_linear_attention"), &Map::new()).unwrap();
+    let case = Case::read(&path, None, &Map::new()).unwrap();
     let problem = case.bind().unwrap();
     for caps in devices() {
         for plan in problem.plans(&caps, true).unwrap() {

@@ -5,7 +5,7 @@ use subquad::{
     case::Numbers,
     gpu::Dtype,
     kronecker::tensor_linear::{
-        Bounds, Extent, Inputs, Mask, Shape, cpu,
+        Bounds, Extent, Gradients, Inputs, Mask, Shape, cpu,
         minimax::Polynomial,
         monomials::{Table, rank},
         poly::{self, Choice, Degree, Options, Report},
@@ -440,4 +440,52 @@ fn outputs_ignore_later_tokens_and_reruns_are_equal() {
         assert_eq!(before[..52], after[..52]);
         assert_ne!(before[52..], after[52..]);
     }
+}
+
+#[test]
+fn exact_attention_takes_over_where_entries_are_too_large() {
+    for mask in [Mask::Full, Mask::Causal, Mask::Window(vec![4, 40])] {
+        let shape = shape(&[14, 14], 11, [2, 1, 4, 3]);
+        let inputs = made("over", &shape, 3.0, 0.0);
+        let options = Options {
+            exact: true,
+            probe: true,
+            mask: mask.clone(),
+            ..Options::within(0.25, 1e-3)
+        };
+        let (report, o) = forward(&shape, &options, &inputs);
+        assert!(report.exact && report.rank == 0, "{report:?}");
+        assert!(report.probe.unwrap().measured < 1e-4, "{report:?}");
+        // o is linear in either set's values.
+        let given = Uploaded::new(&inputs);
+        let zeros = |len: usize| gpu().zeros::<f32>(len).unwrap();
+        let mut dq = zeros(shape.query_rows() * 4);
+        let mut dk = [0, 1].map(|set| zeros(shape.key_rows(set) * 4));
+        let mut dv = [0, 1].map(|set| zeros(shape.key_rows(set) * 3));
+        let gradients = Gradients {
+            q: &mut dq,
+            k: dk.iter_mut().collect(),
+            v: dv.iter_mut().collect(),
+        };
+        let handed = vec![0.5f32; o.len()];
+        let grad = gpu().upload(&handed).unwrap();
+        let report = given.with(|inputs| {
+            poly::backward(gpu(), &shape, &options, inputs, &grad, gradients).unwrap()
+        });
+        assert!(report.exact);
+        let expected: f64 = o.iter().map(|o| 0.5 * f64::from(*o)).sum();
+        for (dv, v) in dv.iter().zip(&inputs.v) {
+            let pairs = dv.download().unwrap().into_iter().zip(v);
+            let got: f64 = pairs.map(|(d, v)| f64::from(d) * v).sum();
+            assert!((got - expected).abs() < 1e-3, "{mask:?}: {got} {expected}");
+        }
+    }
+    let one = shape(&[9], 9, [1, 1, 4, 3]);
+    let options = Options {
+        exact: true,
+        ..Options::within(0.25, 1e-3)
+    };
+    let refused = poly::choose(&one, &options, None).unwrap_err().to_string();
+    let words = "exact must be false but with two key sets, got true with 1";
+    assert_eq!(refused, format!("tensor_linear_attention: {words}"));
 }

@@ -104,6 +104,15 @@ pub(crate) fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
 }
 
 fn form(case: &Case, shape: &Shape) -> Result<Form, Failure> {
+    for name in ["logits", "q_offset", "k2_bias", "v2_bias"] {
+        if case
+            .params
+            .get(name)
+            .is_some_and(|value| *value != "trilinear")
+        {
+            return Err(case.unavailable(format!("parameter {name} of this kernel"), ""));
+        }
+    }
     let scale = case.number("scale")?.unwrap_or(1.0) as f32;
     let causal = case.flag("causal", false)?;
     let mask = match case.params.get("window") {
@@ -115,7 +124,11 @@ fn form(case: &Case, shape: &Shape) -> Result<Form, Failure> {
                 .map(|window| window.as_u64().map(|n| n as usize));
             match each.collect() {
                 Some(windows) => Mask::Window(windows),
-                None => return Err(case.wrong("parameter window must be a list of lengths")),
+                None => {
+                    return Err(case.wrong(
+                        "parameter window must be a list of lengths, or of null with causal",
+                    ));
+                }
             }
         }
         Some(other) => {

@@ -15,6 +15,7 @@
 pub(crate) mod cases;
 mod causal;
 pub mod cpu;
+mod exact;
 pub mod extent;
 mod full;
 mod kernels;

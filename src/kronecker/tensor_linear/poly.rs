@@ -1,7 +1,7 @@
 //! The polynomial form: softmax attention to a bounded error, in time linear in the number of keys.
 
 use super::{
-    Gradients, Inputs, cpu,
+    Gradients, Inputs, cpu, exact,
     extent::{Bounds, Extent},
     minimax::Polynomial,
     monomials::{Table, rank},
@@ -56,6 +56,8 @@ pub struct Options {
     pub bounds: Option<Bounds>,
     /// Whether to compute some exact outputs on the host and compare.
     pub probe: bool,
+    /// Whether exact attention, in cubic time, takes over where entries are too large; for two key sets.
+    pub exact: bool,
 }
 
 impl Options {
@@ -69,6 +71,7 @@ impl Options {
             center: false,
             bounds: None,
             probe: false,
+            exact: false,
         }
     }
 
@@ -94,6 +97,10 @@ impl Options {
         if !(1..=most).contains(&self.max_rank) {
             let expected = format!("from 1 to {most} under this mask");
             return wrong("max_rank", expected, self.max_rank.to_string());
+        }
+        if self.exact && shape.sets() != 2 {
+            let expected = "false but with two key sets".into();
+            return wrong("exact", expected, format!("true with {}", shape.sets()));
         }
         if let Some(bounds) = self.bounds {
             if self.center {
@@ -150,6 +157,8 @@ pub struct Report {
     pub epsilon: f64,
     /// The most that an output may differ from softmax attention.
     pub certificate: f64,
+    /// Whether entries were too large and attention was exact: degree, rank, ε and certificate are 0 then.
+    pub exact: bool,
     /// Measured errors, where asked for.
     pub probe: Option<Probe>,
 }
@@ -162,6 +171,7 @@ impl Choice {
             bounds: self.bounds,
             epsilon: self.polynomial.epsilon,
             certificate: self.certificate,
+            exact: false,
             probe: None,
         }
     }
@@ -340,13 +350,18 @@ pub fn forward<T: Elem>(
     inputs: &Inputs<'_, T>,
     o: &mut Tensor<T>,
 ) -> Result<Report> {
-    let choice = chosen(gpu, shape, options, inputs)?;
-    let plan = plan_forward(shape, options, &choice, gpu.caps())?;
+    let chosen = Chosen::new(gpu, shape, options, inputs)?;
     length(OP, "o", o.len(), shape.query_rows() * shape.value)?;
-    let mut pass = gpu.pass("tensor_attention poly");
-    pass.run(&plan, &inputs.views(), &mut [o.view_mut()])?;
-    pass.submit()?;
-    let mut report = choice.report();
+    let mut report = chosen.report();
+    match chosen {
+        Chosen::Exact(_) => exact::forward(gpu, shape, options, inputs, o)?,
+        Chosen::Polynomial(choice) => {
+            let plan = plan_forward(shape, options, &choice, gpu.caps())?;
+            let mut pass = gpu.pass("tensor_attention poly");
+            pass.run(&plan, &inputs.views(), &mut [o.view_mut()])?;
+            pass.submit()?;
+        }
+    }
     if options.probe {
         report.probe = Some(probe(shape, options, inputs, o)?);
     }
@@ -368,29 +383,70 @@ pub fn backward<T: Elem>(
     grad_o: &Tensor<T>,
     gradients: Gradients<'_>,
 ) -> Result<Report> {
-    let choice = chosen(gpu, shape, options, inputs)?;
-    let plan = plan_backward(shape, options, &choice, gpu.caps())?;
-    let mut outputs = gradients.views(shape)?;
+    let chosen = Chosen::new(gpu, shape, options, inputs)?;
     length(OP, "grad_o", grad_o.len(), shape.query_rows() * shape.value)?;
-    let mut views = inputs.views();
-    views.push(grad_o.view());
-    let mut pass = gpu.pass("tensor_attention poly backward");
-    pass.run(&plan, &views, &mut outputs)?;
-    pass.submit()?;
-    Ok(choice.report())
+    let report = chosen.report();
+    match chosen {
+        Chosen::Exact(_) => exact::backward(gpu, shape, options, inputs, grad_o, gradients)?,
+        Chosen::Polynomial(choice) => {
+            let plan = plan_backward(shape, options, &choice, gpu.caps())?;
+            let mut outputs = gradients.views(shape)?;
+            let mut views = inputs.views();
+            views.push(grad_o.view());
+            let mut pass = gpu.pass("tensor_attention poly backward");
+            pass.run(&plan, &views, &mut outputs)?;
+            pass.submit()?;
+        }
+    }
+    Ok(report)
 }
 
-fn chosen<T: Elem>(
-    gpu: &Gpu,
-    shape: &Shape,
-    options: &Options,
-    inputs: &Inputs<'_, T>,
-) -> Result<Choice> {
-    options.check(shape)?;
-    inputs.check(shape)?;
-    match options.bounds {
-        Some(_) => choose(shape, options, None),
-        None => choose(shape, options, Some(&Extent::measure(gpu, shape, inputs)?)),
+/// What a call does.
+enum Chosen {
+    Polynomial(Choice),
+    /// Entries so bounded are too large, and exact attention may take over.
+    Exact(Bounds),
+}
+
+impl Chosen {
+    fn new<T: Elem>(
+        gpu: &Gpu,
+        shape: &Shape,
+        options: &Options,
+        inputs: &Inputs<'_, T>,
+    ) -> Result<Chosen> {
+        options.check(shape)?;
+        inputs.check(shape)?;
+        let extent = match options.bounds {
+            Some(_) => None,
+            None => Some(Extent::measure(gpu, shape, inputs)?),
+        };
+        let measured = extent.as_ref();
+        let measured = measured.map(|extent| extent.bounds(options.scale, options.center));
+        match (
+            choose(shape, options, extent.as_ref()),
+            options.bounds.or(measured),
+        ) {
+            (Err(Error::Unsupported { .. }), Some(bounds)) if options.exact => {
+                Ok(Chosen::Exact(bounds))
+            }
+            (choice, _) => choice.map(Chosen::Polynomial),
+        }
+    }
+
+    fn report(&self) -> Report {
+        match self {
+            Chosen::Polynomial(choice) => choice.report(),
+            Chosen::Exact(bounds) => Report {
+                degree: 0,
+                rank: 0,
+                bounds: *bounds,
+                epsilon: 0.0,
+                certificate: 0.0,
+                exact: true,
+                probe: None,
+            },
+        }
     }
 }
 
