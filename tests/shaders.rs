@@ -26,6 +26,7 @@ use subquad::{
         plan::{self, Fold, States},
     },
     plan::{Bind, Plan, Slot, Step, Work},
+    softmax,
     translate::{capabilities, translate},
 };
 use wgpu_naga_bridge::{create_validator, features_to_naga_capabilities};
@@ -73,6 +74,7 @@ fn found() -> &'static [Found] {
                 plans.extend(kronecker_plans(&caps));
                 plans.push(hamming::attention::plan::clip(8, 1.0, 0.0, &caps).unwrap());
                 plans.extend(extent_plans(&caps));
+                plans.extend(softmax_plans(&caps));
                 for case in &cases {
                     let problem = case.bind().unwrap();
                     plans.extend(problem.plans(&caps, true).unwrap());
@@ -94,6 +96,24 @@ fn found() -> &'static [Found] {
         println!("{} kernels", found.len());
         found
     })
+}
+
+/// Softmax attention over so many keys that software adapters carry rows from dispatch to dispatch.
+fn softmax_plans(caps: &Caps) -> Vec<Plan> {
+    let plan = |dtype| {
+        let shape = Shape {
+            batch: 1,
+            tokens: 5000,
+            heads: 1,
+            kv_heads: 1,
+            key: 512,
+            value: 512,
+            layout: Layout::Bhtd,
+            dtype,
+        };
+        softmax::attention(&shape, 1.0, true, caps).unwrap()
+    };
+    [Dtype::F32, Dtype::F16, Dtype::Bf16].map(plan).into()
 }
 
 /// What bounds the logits of polynomial tensor attention.

@@ -137,7 +137,7 @@ fn plans_fit_every_preset_and_bind_within_limits() {
     }
     let mut wrong = shape([1, 1, 8, 8, 8], Layout::Bthd);
     assert!(softmax::attention(&wrong, f32::NAN, true, &Caps::nvidia()).is_err());
-    wrong.dtype = Dtype::F16;
+    wrong.dtype = Dtype::U32;
     assert!(softmax::attention(&wrong, 1.0, true, &Caps::nvidia()).is_err());
     let huge = shape([1, 64, 131_072, 64, 64], Layout::Bthd);
     assert!(softmax::attention(&huge, 1.0, true, &Caps::webgpu_floor()).is_err());
