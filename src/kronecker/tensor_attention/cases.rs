@@ -24,6 +24,14 @@ pub(crate) const OP: Op = Op {
     benches: made::benches,
 };
 
+/// How weights come of scores.
+#[derive(Clone, Copy)]
+enum Kernel {
+    Softmax,
+    Linear,
+    Poly,
+}
+
 struct Attention {
     shape: Shape,
     options: Options,
@@ -34,11 +42,14 @@ struct Attention {
 }
 
 fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
-    // Weights by a softmax of scores are computed here, scores themselves and polynomials of them in linear time elsewhere.
-    let kernels = [("softmax", true), ("linear", false), ("poly", false)];
+    let kernels = [
+        ("softmax", Kernel::Softmax),
+        ("linear", Kernel::Linear),
+        ("poly", Kernel::Poly),
+    ];
     match case.choice("kernel", &kernels)? {
-        true => exact(case),
-        false => tensor_linear::cases::bind(case),
+        Kernel::Softmax => exact(case),
+        Kernel::Linear | Kernel::Poly => tensor_linear::cases::bind(case),
     }
 }
 
