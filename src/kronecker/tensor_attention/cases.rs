@@ -24,14 +24,6 @@ pub(crate) const OP: Op = Op {
     benches: made::benches,
 };
 
-/// How weights come of scores.
-#[derive(Clone, Copy)]
-enum Kernel {
-    Softmax,
-    Linear,
-    Poly,
-}
-
 struct Attention {
     shape: Shape,
     options: Options,
@@ -42,14 +34,11 @@ struct Attention {
 }
 
 fn bind(case: &Case) -> Result<Box<dyn Problem>, Failure> {
-    let kernels = [
-        ("softmax", Kernel::Softmax),
-        ("linear", Kernel::Linear),
-        ("poly", Kernel::Poly),
-    ];
+    // Weights by a softmax of scores are computed here, scores themselves and polynomials of them in linear time elsewhere.
+    let kernels = [("softmax", true), ("linear", false), ("poly", false)];
     match case.choice("kernel", &kernels)? {
-        Kernel::Softmax => exact(case),
-        Kernel::Linear | Kernel::Poly => tensor_linear::cases::bind(case),
+        true => exact(case),
+        false => tensor_linear::cases::bind(case),
     }
 }
 
