@@ -258,6 +258,12 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Every list has kernels of its own, which take long to compile.
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn products_of_operators_are_operators_of_products(
         sides in prop::collection::vec([1usize..5, 1usize..5, 1usize..5], 1..4),

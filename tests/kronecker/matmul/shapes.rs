@@ -84,7 +84,7 @@ fn one_factor_of_every_size() {
     ];
     let square = square.iter().map(|n| [*n, *n]);
     for [p, q] in square.chain(oblong) {
-        let rows = if p > 200 { 3 } else { 17 };
+        let rows = if p > 200 { 3 } else { 9 };
         let name = format!("{p} x {q}");
         Call::dense(&name, &[[p, q]], rows).check(&name);
     }
