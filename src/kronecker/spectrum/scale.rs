@@ -23,9 +23,12 @@ impl Scale {
         let exponent = x.abs().log2().floor();
         // In two steps, because one power of two may be out of range where x is subnormal.
         let half = (exponent / 2.0).trunc();
+        let mantissa = x * (-half).exp2() * (half - exponent).exp2();
+        // The logarithm of a number just below a power of two may round up to that power's.
+        let below = mantissa.abs() < 1.0;
         Scale {
-            mantissa: x * (-half).exp2() * (half - exponent).exp2(),
-            exponent: exponent as i64,
+            mantissa: if below { 2.0 * mantissa } else { mantissa },
+            exponent: exponent as i64 - i64::from(below),
         }
     }
 
