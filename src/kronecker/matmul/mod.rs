@@ -50,8 +50,8 @@ pub(super) const OP: &str = "kron_matmul";
 /// `Argument` when sizes or lengths do not fit together; `Limit` when one row exceeds a binding or there are temporaries beyond the
 /// budget; `Shader`, `OutOfMemory`, `Timeout`, `DeviceLost` from the device.
 ///
-/// Source: the order of multiplication is that of J. Granata, M. Conner and R. Tolimieri, "The tensor product: a mathematical
-/// programming language for FFTs and other fast DSP operations", 1992, with sizes free.
+/// Source: that A ⊗ B = (A ⊗ I)(I ⊗ B), so that factors apply one at a time, is textbook: C. Van Loan, "The ubiquitous Kronecker
+/// product", 2000. The order follows from comparing both orders of two factors.
 pub fn matmul<T: Elem>(
     gpu: &Gpu,
     operator: &Operator,
