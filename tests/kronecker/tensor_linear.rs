@@ -449,7 +449,7 @@ fn bindings_budgets_and_dispatches_may_be_small() {
         let cut = match options.mask {
             Mask::Full => small.clone(),
             _ => Caps {
-                binding_bytes: 34_000,
+                binding_bytes: 40_000,
                 ..small
             },
         };
