@@ -102,9 +102,28 @@ fn misses_of<'a>(
     misses
 }
 
+/// Operators whose built-in cases `tests/kronecker` runs by every plan, with and without checks, on more devices than here.
+const ELSEWHERE: &[&str] = &[
+    "butterfly",
+    "dct",
+    "fastfood",
+    "fp4_dequantize",
+    "fp4_quantize",
+    "gp_grid",
+    "gp_pde",
+    "hadamard",
+    "khatri_rao",
+    "mttkrp",
+    "random",
+    "srht",
+    "tensor_srht",
+    "tucker",
+];
+
 /// Every second built-in case, from the n-th on: two tests for two cores.
 fn every_second_case_holds(n: usize) {
-    let cases: Vec<Case> = ops().iter().flat_map(|op| (op.builtin)()).collect();
+    let here = ops().iter().filter(|op| !ELSEWHERE.contains(&op.name));
+    let cases: Vec<Case> = here.flat_map(|op| (op.builtin)()).collect();
     let misses: Vec<String> = cases.iter().skip(n).step_by(2).flat_map(misses).collect();
     assert!(misses.is_empty(), "{}", misses.join("\n"));
 }
