@@ -3,8 +3,7 @@ struct Params {
     p: u32,
     q: u32,
     r: u32,
-    // The end of the units l, and the first.
-    units: u32,
+    // The first unit l.
     first_unit: u32,
     first: u32,
     groups: u32,
@@ -12,9 +11,6 @@ struct Params {
     f_t: u32,
     f_j: u32,
     f_batch: u32,
-    // Units of one batch, and those before unit 0.
-    f_units: u32,
-    f_first: u32,
     // Columns that share a factor, and the first ones' place among those.
     set_columns: u32,
     f_set: u32,

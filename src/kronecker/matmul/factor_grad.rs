@@ -5,10 +5,11 @@ use std::ops::Range;
 use bytemuck::bytes_of;
 
 use super::{
+    end::cut,
     kernels::{self, FactorGradParams, Items},
     order::Mode,
     shape::Kind,
-    steps::{Pass, cut, lanes_of},
+    steps::{Pass, lanes_of},
 };
 use crate::{
     Error, Result,
@@ -43,8 +44,8 @@ struct Tiles {
 impl FactorGrad<'_> {
     pub fn steps(&self, builder: &mut Builder, caps: &Caps) -> Result<()> {
         let pass = self.pass;
-        let Mode { p, q, .. } = pass.mode;
-        let own = pass.mode.batch_stride != 0;
+        let Mode { p, q, .. } = pass.group.mode;
+        let own = pass.group.mode.batch_stride != 0;
         let unit = if own { pass.units_of_batch } else { 1 };
         let items = |units: &Range<u64>, side: usize| {
             let slab = unit * side as u64 * pass.after;
@@ -60,7 +61,7 @@ impl FactorGrad<'_> {
                 return Err(Error::Limit {
                     what: format!(
                         "bytes in one binding, for the gradient of factor {},",
-                        pass.mode.axis
+                        pass.group.mode.axis
                     ),
                     needed: 4 * items(&whole, p.max(q)).end,
                     available: caps.binding_bytes,
@@ -101,7 +102,7 @@ impl FactorGrad<'_> {
         offsets: [u32; 2],
         mut accumulate: bool,
     ) {
-        let mode = &self.pass.mode;
+        let mode = &self.pass.group.mode;
         let block = if mode.kind == Kind::Dense {
             (mode.p * mode.q) as u64
         } else {
@@ -182,7 +183,7 @@ impl FactorGrad<'_> {
         offsets: [u32; 2],
     ) -> (std::sync::Arc<crate::gpu::Kernel>, Tiles) {
         let pass = self.pass;
-        let Mode { kind, p, q, .. } = pass.mode;
+        let Mode { kind, p, q, .. } = pass.group.mode;
         let rate = caps.gflops * 1e6;
         if kind != Kind::Dense {
             let tiles = Tiles {

@@ -4,11 +4,14 @@ use std::ops::Range;
 
 use super::{
     OP,
+    end::End,
     factor_grad::FactorGrad,
+    group::Group,
     order::{Axes, Mode, modes},
     plan::{Entries, Product, ordered, slabs},
     shape::{self, Kind, Operator, Options, Place, Shape, Side},
-    steps::{End, Pass, StoreStep},
+    steps::Pass,
+    store::StoreStep,
 };
 use crate::{
     Result,
@@ -216,7 +219,7 @@ impl Gradients<'_> {
         let back = if passes.len() > 1 { 2 * largest } else { 0 };
         let own = u64::from(copies[0]) * first + u64::from(copies[1]) * last;
         let all = inner + back + own;
-        let single = passes.iter().any(|mode| mode.batch_stride != 0);
+        let single = passes.iter().any(|pass| pass.mode.batch_stride != 0);
         let outers = if all == 0 || single {
             axes.outer
         } else {
@@ -254,7 +257,7 @@ impl Gradients<'_> {
         builder: &mut Builder,
         caps: &Caps,
         axes: &Axes,
-        passes: &[Mode],
+        passes: &[Group],
         room: &Room,
         outers: Range<u64>,
     ) -> Result<()> {
@@ -297,23 +300,24 @@ impl Gradients<'_> {
         // The inputs of the passes.
         let mut inputs = vec![(x, axes.clone())];
         let mut axes = axes.clone();
-        for (n, mode) in passes.iter().enumerate() {
+        for (n, group) in passes.iter().enumerate() {
             if let Some(slot) = room.kept.get(n) {
                 let z = End::dense(*slot, 0, slabs.get(n + 1).copied().unwrap_or(1));
-                let pass = self.product.pass(&axes, mode, &outers, x, z);
+                let pass = self.product.pass(&axes, group, &outers, x, z);
                 pass.steps(builder, caps)?;
                 x = z;
             }
-            axes.set(mode.axis, mode.q);
+            axes.apply(group);
             inputs.push((x, axes.clone()));
         }
-        for (n, mode) in passes.iter().enumerate().rev() {
+        for (n, group) in passes.iter().enumerate().rev() {
+            let mode = &group.mode;
             let Some((x, axes)) = inputs.get(n) else {
                 continue;
             };
             let into_factor = self.grad_factors.get(mode.stored).copied();
             if let Some(into) = into_factor {
-                let pass = self.product.pass(axes, mode, &outers, *x, g);
+                let pass = self.product.pass(axes, group, &outers, *x, g);
                 let gradient = FactorGrad {
                     pass: &pass,
                     alpha,
@@ -327,8 +331,9 @@ impl Gradients<'_> {
                 _ => into,
             };
             let mut after = axes.clone();
-            after.set(mode.axis, mode.q);
-            let mut pass = self.product.pass(&after, &mode.turned(), &outers, g, z);
+            after.apply(group);
+            let back = Group::single(mode.turned());
+            let mut pass = self.product.pass(&after, &back, &outers, g, z);
             if n == 0 {
                 pass.alpha = alpha;
             }
@@ -406,18 +411,19 @@ impl Product<'_> {
     pub(super) fn pass(
         &self,
         axes: &Axes,
-        mode: &Mode,
+        group: &Group,
         outers: &Range<u64>,
         x: End,
         z: End,
     ) -> Pass {
-        let [before, after] = axes.around(mode.axis);
+        let mode = &group.mode;
+        let [before, after] = axes.around(mode.axis, group.span);
         let batches = match self.shape.side {
             Side::Right => self.shape.rows as u64,
             Side::Left => 1,
         };
         Pass {
-            mode: *mode,
+            group: group.clone(),
             entries: self.factors.get(mode.stored).copied(),
             after,
             units: (outers.end - outers.start) * before,
@@ -434,7 +440,7 @@ impl Product<'_> {
     /// A pass that copies all items of some outer indices.
     pub(super) fn whole(&self, slab: u64, outers: &Range<u64>, x: End, z: End, alpha: f32) -> Pass {
         Pass {
-            mode: Mode {
+            group: Group::single(Mode {
                 kind: Kind::Identity,
                 axis: 0,
                 stored: usize::MAX,
@@ -443,7 +449,7 @@ impl Product<'_> {
                 t_stride: 0,
                 j_stride: 0,
                 batch_stride: 0,
-            },
+            }),
             entries: None,
             after: slab,
             units: outers.end - outers.start,

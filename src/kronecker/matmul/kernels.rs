@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::shape::Kind;
+use super::{
+    group::{Group, Tile},
+    shape::Kind,
+};
 use crate::{
     elements::{Access, by_words},
     gpu::{Caps, Dtype, Kernel, Needs, Part, Spec, params, part},
@@ -14,7 +17,6 @@ params! {
         p: u32,
         q: u32,
         r: u32,
-        units: u32,
         first_unit: u32,
         first: u32,
         groups: u32,
@@ -22,8 +24,6 @@ params! {
         f_t: u32,
         f_j: u32,
         f_batch: u32,
-        f_units: u32,
-        f_first: u32,
         set_columns: u32,
         f_set: u32,
         x_first: u32,
@@ -40,6 +40,22 @@ params! {
         z_batch: u32,
         alpha: f32,
         beta: f32,
+    }
+}
+
+params! {
+    /// Parameters of `pack_factor`.
+    PackParams {
+        p: u32,
+        q: u32,
+        f_offset: u32,
+        f_t: u32,
+        f_j: u32,
+        f_batch: u32,
+        sets: u32,
+        block: u32,
+        base: u32,
+        groups: u32,
     }
 }
 
@@ -120,7 +136,8 @@ impl Ends {
     }
 }
 
-pub(super) fn stage(kind: Kind, ends: Ends, caps: &Caps) -> Arc<Kernel> {
+/// `stage`, with so many times four outputs a workgroup.
+pub(super) fn stage(kind: Kind, across: u32, ends: Ends, caps: &Caps) -> Arc<Kernel> {
     let factor = match kind {
         Kind::Dense => part!("kronecker/factor_dense.wgsl"),
         Kind::Diagonal => part!("kronecker/factor_diagonal.wgsl"),
@@ -135,7 +152,7 @@ pub(super) fn stage(kind: Kind, ends: Ends, caps: &Caps) -> Arc<Kernel> {
     Arc::new(Kernel {
         name: "kronecker/stage",
         parts: own.into_iter().chain(ends.parts(caps)).collect(),
-        spec: Spec::default(),
+        spec: Spec::default().with("ACROSS", across),
         needs: ends.access(caps).needs(),
         params: StageParams::FIELDS,
         workgroup: [64, 1, 1],
@@ -282,6 +299,85 @@ pub(super) fn factor_grad_lanes(items: Items, [lanes, outputs]: [u32; 2]) -> Arc
         },
         params: FactorGradParams::FIELDS,
         workgroup: [lanes, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+/// Constants of a fused pass's factors, by their turn.
+const MEMBERS: [[&str; 5]; 6] = [
+    ["BEFORE_0", "P_0", "Q_0", "AFTER_0", "FACTOR_0"],
+    ["BEFORE_1", "P_1", "Q_1", "AFTER_1", "FACTOR_1"],
+    ["BEFORE_2", "P_2", "Q_2", "AFTER_2", "FACTOR_2"],
+    ["BEFORE_3", "P_3", "Q_3", "AFTER_3", "FACTOR_3"],
+    ["BEFORE_4", "P_4", "Q_4", "AFTER_4", "FACTOR_4"],
+    ["BEFORE_5", "P_5", "Q_5", "AFTER_5", "FACTOR_5"],
+];
+
+pub(super) fn stage_fused(group: &Group, tile: Tile, ends: Ends, caps: &Caps) -> Arc<Kernel> {
+    let mut spec = Spec::default()
+        .with("MODES", group.members.len() as u32)
+        .with("COLUMNS", tile.columns as u32)
+        .with("PITCH", tile.pitch as u32)
+        .with("AREA", tile.area as u32)
+        .with("TRAILING", tile.trailing)
+        .with("FROM", group.mode.p as u32)
+        .with("TO", group.mode.q as u32);
+    let mut first = 0;
+    for (turn, names) in MEMBERS.into_iter().enumerate() {
+        let [before, after] = group.around(turn);
+        let member = group.members.get(turn);
+        let [p, q] = member.map_or([1, 1], |mode| [mode.p as u32, mode.q as u32]);
+        let values = [before as u32, p, q, after as u32, first];
+        for (name, value) in names.into_iter().zip(values) {
+            spec = spec.with(name, value);
+        }
+        first += p * q.div_ceil(4);
+    }
+    let own = [
+        part!("kronecker/stage_fused.wgsl"),
+        part!("kronecker/stage_params.wgsl"),
+        part!("common/grid.wgsl"),
+    ];
+    Arc::new(Kernel {
+        name: "kronecker/stage_fused",
+        parts: own.into_iter().chain(ends.parts(caps)).collect(),
+        spec,
+        needs: ends.access(caps).needs(),
+        params: StageParams::FIELDS,
+        workgroup: [256, 1, 1],
+        workgroup_bytes: 8 * tile.area as u32,
+    })
+}
+
+/// `stage_tiled`: whether neighbouring columns are so in memory, and whether the outputs of a factor's row are.
+pub(super) fn stage_tiled(columns: bool, rows: bool, ends: Ends, caps: &Caps) -> Arc<Kernel> {
+    let own = [
+        part!("kronecker/stage_tiled.wgsl"),
+        part!("kronecker/stage_params.wgsl"),
+        part!("common/grid.wgsl"),
+    ];
+    Arc::new(Kernel {
+        name: "kronecker/stage_tiled",
+        parts: own.into_iter().chain(ends.parts(caps)).collect(),
+        spec: Spec::default().with("COLUMNS", columns).with("ROWS", rows),
+        needs: ends.access(caps).needs(),
+        params: StageParams::FIELDS,
+        workgroup: [256, 1, 1],
+        workgroup_bytes: 2 * 16 * 16 * 17,
+    })
+}
+
+pub(super) fn pack_factor() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "kronecker/pack_factor",
+        parts: vec![
+            part!("kronecker/pack_factor.wgsl"),
+            part!("common/grid.wgsl"),
+        ],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: PackParams::FIELDS,
+        workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })
 }

@@ -3,13 +3,16 @@
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 pub(super) mod cpu;
+mod end;
 mod factor_grad;
 pub(crate) mod gradients;
+mod group;
 mod kernels;
 mod order;
 pub(crate) mod plan;
 mod shape;
 mod steps;
+mod store;
 
 pub use gradients::{grad_x_len, gradients, plan_gradients, record_gradients};
 pub use order::cost;
@@ -41,7 +44,7 @@ pub(super) const OP: &str = "kron_matmul";
 /// Cost: for a row `2 Σ_k P_k q_k` operations, P_k its length before factor k, in the order that makes that the least: the strongest
 /// contraction first. Memory beyond arguments: one intermediate result at most, which is the rows between two passes over them, or
 /// as many of the rows as make two such buffers fit its size; with one row these are two buffers. Where beta is 0 and z is f32 one of
-/// them is z itself. A 16-bit z adds its own size in f32.
+/// them is z itself. A 16-bit z adds its own size in f32, and passes with several factors a copy of these.
 ///
 /// Accuracy: an element differs from the f64 reference by at most `2^-23 √(Σ_k p_k)` times the same product of absolute values, plus
 /// the rounding to the type of z; root-mean-square error, relative, <= 2e-6 in f32. Deterministic: two runs are bit-equal.

@@ -1,6 +1,9 @@
 //! The order of the factors, and the sizes on the way.
 
-use super::shape::{Kind, Operator, Shape, Side};
+use super::{
+    group::Group,
+    shape::{Kind, Operator, Shape, Side},
+};
 
 /// One factor as a contraction of one axis of x: from `p` items to `q`, by entry (t, j) at `t * t_stride + j * j_stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,16 +126,19 @@ impl Axes {
         }
     }
 
-    /// Items before one outer index's axis, and after it.
-    pub fn around(&self, axis: usize) -> [u64; 2] {
+    /// Items of one outer index before some neighbouring axes, and after them.
+    pub fn around(&self, axis: usize, span: usize) -> [u64; 2] {
         let before = self.sizes.iter().take(axis).product();
-        let after: u64 = self.sizes.iter().skip(axis + 1).product();
+        let after: u64 = self.sizes.iter().skip(axis + span).product();
         [before, after * self.inner]
     }
 
-    pub fn set(&mut self, axis: usize, size: usize) {
-        if let Some(own) = self.sizes.get_mut(axis) {
-            *own = size as u64;
+    /// The sizes after a pass.
+    pub fn apply(&mut self, group: &Group) {
+        for mode in &group.members {
+            if let Some(own) = self.sizes.get_mut(mode.axis) {
+                *own = mode.q as u64;
+            }
         }
     }
 

@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use super::{
     OP,
+    end::End,
+    group::{Group, grouped},
     order::{Axes, Mode, modes, order},
     shape::{self, Kind, Operator, Options, Shape},
-    steps::{End, StoreStep},
+    store::StoreStep,
 };
 use crate::{
     Result,
@@ -68,10 +70,11 @@ impl Product<'_> {
         let modes = modes(self.operator, self.shape.side);
         let mut axes = Axes::new(&self.shape, &modes);
         let mut flops = 0.0;
-        for mode in ordered(&modes) {
-            let [before, after] = axes.around(mode.axis);
+        for group in ordered(&modes) {
+            let mode = group.mode;
+            let [before, after] = axes.around(mode.axis, 1);
             flops += 2.0 * (axes.outer * before * after) as f64 * mode.products() as f64;
-            axes.set(mode.axis, mode.q);
+            axes.apply(&group);
         }
         let stored = self.operator.stored();
         let entries: usize = stored.map(|factor| factor.len(self.shape.batch)).sum();
@@ -88,14 +91,18 @@ impl Product<'_> {
         }
     }
 
-    /// The order of the factors, for people.
-    pub fn label(&self, _caps: &Caps) -> String {
+    /// The passes with their factors in order, for people.
+    pub fn label(&self, caps: &Caps) -> String {
         let modes = modes(self.operator, self.shape.side);
-        let order: Vec<String> = ordered(&modes)
+        let passes = grouped(&modes, &Axes::new(&self.shape, &modes), caps);
+        let each: Vec<String> = passes
             .iter()
-            .map(|mode| mode.axis.to_string())
+            .map(|pass| {
+                let members = pass.members.iter().map(|mode| mode.axis.to_string());
+                members.collect::<Vec<_>>().join(" ")
+            })
             .collect();
-        format!("{} passes, order {}", order.len(), order.join(" "))
+        format!("{} passes, factors {}", each.len(), each.join(", "))
     }
 
     /// Adds the steps: the passes in order, over as many rows or batches at a time as the temporaries have room for.
@@ -108,12 +115,21 @@ impl Product<'_> {
         if axes.outer * axes.inner == 0 {
             return Ok(());
         }
-        let passes = ordered(&modes);
+        let passes = grouped(&modes, &axes, caps);
         let slabs = slabs(&axes, &passes);
+        // Factors of passes with several are copied, so that they are one array, whichever way they are stored.
+        let packed: Vec<Option<Entries>> = passes
+            .iter()
+            .map(|pass| self.pack(builder, caps, pass))
+            .collect();
         let room = Room::new(self, &axes, &slabs, caps);
         let temporaries = room.add(builder);
         for first in (0..axes.outer).step_by(room.outers as usize) {
             let outers = first..axes.outer.min(first + room.outers);
+            let passes = passes
+                .iter()
+                .zip(packed.iter().copied())
+                .collect::<Vec<_>>();
             self.walk(builder, caps, &axes, &passes, &slabs, &temporaries, outers)?;
         }
         Ok(())
@@ -128,7 +144,7 @@ impl Product<'_> {
         builder: &mut Builder,
         caps: &Caps,
         axes: &Axes,
-        passes: &[Mode],
+        passes: &[(&Group, Option<Entries>)],
         slabs: &[u64],
         temporaries: &[Temporary],
         outers: Range<u64>,
@@ -145,7 +161,7 @@ impl Product<'_> {
         };
         let last = passes.len().saturating_sub(1);
         for n in 0..passes.len().max(1) {
-            let mode = passes.get(n);
+            let group = passes.get(n);
             let to = slabs.get(n + 1).or(slabs.last()).copied().unwrap_or(1);
             let own = n == last && !wide;
             let z = match temporaries.get(n) {
@@ -162,8 +178,12 @@ impl Product<'_> {
                     End::dense(self.z, outers.start * z, to)
                 }
             };
-            let mut pass = match mode {
-                Some(mode) => self.pass(&axes, mode, &outers, x, z),
+            let mut pass = match group {
+                Some((group, packed)) => {
+                    let mut pass = self.pass(&axes, group, &outers, x, z);
+                    pass.entries = packed.or(pass.entries);
+                    pass
+                }
                 None => self.whole(to, &outers, x, z, 1.0),
             };
             if n == last {
@@ -173,8 +193,8 @@ impl Product<'_> {
                 pass.beta = self.options.beta;
             }
             pass.steps(builder, caps)?;
-            if let Some(mode) = mode {
-                axes.set(mode.axis, mode.q);
+            if let Some((group, _)) = group {
+                axes.apply(group);
             }
             x = z;
         }
@@ -193,26 +213,25 @@ impl Product<'_> {
     }
 }
 
-/// The contractions to do, in order; identities are none.
-pub(super) fn ordered(modes: &[Mode]) -> Vec<Mode> {
+/// A pass for each contraction, in order; identities are none.
+pub(super) fn ordered(modes: &[Mode]) -> Vec<Group> {
     let real: Vec<&Mode> = modes
         .iter()
         .filter(|mode| mode.kind != Kind::Identity)
         .collect();
     let sizes: Vec<[usize; 2]> = real.iter().map(|mode| [mode.p, mode.q]).collect();
-    let order = order(&sizes);
+    let order = order(&sizes).into_iter();
     order
-        .iter()
-        .filter_map(|n| real.get(*n).copied().copied())
+        .filter_map(|n| real.get(n).map(|mode| Group::single(**mode)))
         .collect()
 }
 
 /// Items of one outer index before the first pass, and after each.
-pub(super) fn slabs(axes: &Axes, passes: &[Mode]) -> Vec<u64> {
+pub(super) fn slabs(axes: &Axes, passes: &[Group]) -> Vec<u64> {
     let mut axes = axes.clone();
     let mut slabs = vec![axes.slab()];
-    for mode in passes {
-        axes.set(mode.axis, mode.q);
+    for group in passes {
+        axes.apply(group);
         slabs.push(axes.slab());
     }
     slabs
