@@ -31,8 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
         let row = (p.first + n) / p.words;
         let column = 2u * ((p.first + n) % p.words);
         let item = row * p.width + column;
-        let live = vec2u(column, column + 1u) < vec2u(p.width) & vec2u(item, item + 1u) < vec2u(p.items_end)
-            & vec2u(item, item + 1u) >= vec2u(p.items_start);
+        let within = vec2u(column, column + 1u) < vec2u(p.width);
+        let items = vec2u(item, item + 1u);
+        let live = within & (items < vec2u(p.items_end)) & (items >= vec2u(p.items_start));
         let word = (p.z_offset + row / p.z_rows * p.z_batch + row % p.z_rows * p.z_row + column) / 2u;
         var old = 0u;
         if (p.beta != 0.0 || !all(live)) {
