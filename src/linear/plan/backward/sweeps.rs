@@ -121,7 +121,7 @@ impl Adjoint<'_> {
             self.run(b, walk, initial, false)?;
         }
         if let (Some(sums), Some(grad)) = (sums, self.log_decay) {
-            if kept == 0 {
+            if kept == 0 || heads == 0 {
                 walk::fill(b, self.call.caps, grad, heads as u64);
             } else {
                 adjoint::sum_rows(b, self.call.caps, kept as usize, heads, [sums, grad]);
