@@ -48,12 +48,6 @@ fn place(index: u32) -> vec3u {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lid: u32) {
     let here = place(group_index(group, grid));
     if (here.z == 1u) {
-        let row = here.x * TILE;
-        let column = here.y * TILE;
-        var d: array<vec4u, 4>;
-        tile(row, column, lid, &d);
-        for (var i = 0u; i < 4u; i++) {
-            emit(row + 4u * (lid / SIDE) + i, column + 4u * (lid % SIDE), d[i]);
-        }
+        pairs(here.x * TILE, here.y * TILE, lid);
     }
 }

@@ -6,14 +6,14 @@ use crate::{
     gpu::{Caps, Class, Part, Spec, part},
 };
 
-/// Whether words pass through workgroup memory, in tiles of 64 by 64 pairs instead of 32 by 32.
+/// Whether words pass through workgroup memory, with 4 by 4 pairs an invocation instead of 16 by 16.
 pub(crate) const STAGED: Choice = Choice {
     name: "hamming/tile.staged",
     legal: &[0, 1],
     table: &[Entry {
         class: Class::Cpu,
         value: 0,
-        source: "barriers are dear on software adapters (llvmpipe, Mesa 22.3.6, 2026-11)",
+        source: "barriers and loads are dear on software adapters, spilled sums are not (llvmpipe, Mesa 22.3.6, 2026-11)",
     }],
     otherwise: 1,
 };
@@ -23,6 +23,8 @@ pub(crate) const STAGED: Choice = Choice {
 pub(crate) struct Tile {
     /// Rows and columns of a tile.
     pub side: u32,
+    /// Rows and columns that an invocation has of it.
+    pub each: u32,
     /// Whether words pass through workgroup memory.
     pub staged: bool,
 }
@@ -40,13 +42,13 @@ impl Tile {
 
     /// All there are.
     pub fn all() -> [Tile; 2] {
-        let tile = |side, staged| Tile { side, staged };
-        [tile(64, true), tile(32, false)]
+        let tile = |side, each, staged| Tile { side, each, staged };
+        [tile(64, 4, true), tile(128, 16, false)]
     }
 
     /// Invocations of a workgroup.
     pub fn lanes(self) -> u32 {
-        (self.side / 4).pow(2)
+        (self.side / self.each).pow(2)
     }
 
     /// Workgroup memory of the tile part.
@@ -58,23 +60,29 @@ impl Tile {
         }
     }
 
-    /// The part that computes a tile's pairs, and the one that counts.
-    pub fn parts(self, count: Count) -> [Part; 2] {
-        let tile = match self.staged {
-            true => part!("hamming/tile_staged.wgsl"),
-            false => part!("hamming/tile_direct.wgsl"),
+    /// The parts that compute a tile's pairs, and the one that counts.
+    pub fn parts(self, count: Count) -> Vec<Part> {
+        let mut parts = match self.staged {
+            true => vec![
+                part!("hamming/tile_staged.wgsl"),
+                part!("hamming/tile_emit.wgsl"),
+            ],
+            false => vec![part!("hamming/tile_wide.wgsl")],
         };
         let pair = match count {
             Count::Bits => part!("hamming/pair_xor.wgsl"),
             Count::Symbols(_) => part!("hamming/pair_symbols.wgsl"),
             Count::Common => part!("hamming/pair_and.wgsl"),
         };
-        [tile, pair]
+        parts.push(pair);
+        parts
     }
 
     /// The constants that the parts ask for.
     pub fn spec(self, count: Count) -> Spec {
-        let spec = Spec::default().with("TILE", self.side);
+        let spec = Spec::default()
+            .with("TILE", self.side)
+            .with("EACH", self.each);
         match count {
             // The highest bit of each field.
             Count::Symbols(width) => spec.with("TOP", top_bits(width)),
