@@ -6,7 +6,7 @@ use crate::{
     gpu::{Caps, Class, Part, Spec, part},
 };
 
-/// Whether words pass through workgroup memory, with 4 by 4 pairs an invocation instead of 16 by 16.
+/// Whether words pass through workgroup memory, with 4 by 4 pairs an invocation instead of 8 by 8.
 pub(crate) const STAGED: Choice = Choice {
     name: "hamming/tile.staged",
     legal: &[0, 1],
@@ -43,7 +43,7 @@ impl Tile {
     /// All there are.
     pub fn all() -> [Tile; 2] {
         let tile = |side, each, staged| Tile { side, each, staged };
-        [tile(64, 4, true), tile(128, 16, false)]
+        [tile(64, 4, true), tile(64, 8, false)]
     }
 
     /// Invocations of a workgroup.

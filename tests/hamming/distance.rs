@@ -168,7 +168,7 @@ fn small_bindings_change_nothing() {
     assert_eq!(run(&cut, &[&a, &wide], 150 * 2500), expected);
     // A band of tiles at least must fit.
     let caps = Caps {
-        binding_bytes: 24 << 10,
+        binding_bytes: 40 << 10,
         ..caps
     };
     for triangle in [Triangle::Full, Triangle::Condensed] {
