@@ -323,12 +323,13 @@ pub struct SweepTile {
 }
 
 impl SweepTile {
-    /// The tile for states with so many columns, where a software adapter's subgroup can have them all: blocks of 8 tokens.
+    /// The tile for states with so many columns, where a software adapter's subgroup can have them all: blocks of 8 tokens, 64
+    /// columns and those of a normaliser.
     /// Longer blocks and more columns compile for too long (first call of the gradients of 64 columns, CPU time: 2.6 s without the
     /// delta rule and 5 s with it, twice as much with blocks of 16 tokens or 128 columns; Mesa 22.3.6, 2026-11).
     pub(super) fn choose(value: usize, caps: &Caps) -> Option<SweepTile> {
         match (caps.class, caps.subgroup) {
-            (Class::Cpu, Some((4, 4) | (8, 8))) if (1..=64).contains(&value) => {
+            (Class::Cpu, Some((4, 4) | (8, 8))) if (1..=68).contains(&value) => {
                 let (lanes, _) = caps.subgroup?;
                 Some(SweepTile {
                     held: 8 / lanes,

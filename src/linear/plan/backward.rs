@@ -216,6 +216,8 @@ struct Tensors {
     /// Gradient of the outputs before the division.
     dn: Rows,
     log_decay: Option<Rows>,
+    /// States that the normaliser's walk has left.
+    states: Option<Slot>,
 }
 
 impl Adjoint<'_> {
@@ -335,6 +337,44 @@ impl Adjoint<'_> {
         let heads = walk.field.heads as u64;
         walk.state = b.add_scratch(4 * slots.iter().sum::<u64>() * heads * size);
         self.run_in(b, walk, from, transposed)
+    }
+
+    /// Appends a walk over transposed states; not causal, with the sums that a walk over upright ones has left.
+    fn run_turned(
+        &self,
+        b: &mut Builder,
+        mut walk: Walk<'_>,
+        from: Option<From>,
+        sums: Option<Slot>,
+    ) -> Result<Slot> {
+        let Some(sums) = sums.filter(|_| !self.call.options.causal) else {
+            return self.run(b, walk, from, true);
+        };
+        let states = (self.sequences().len() * walk.field.heads) as u64;
+        let size = (walk.key * walk.value) as u64;
+        walk.state = b.add_scratch(4 * states * size);
+        let params = StateCopyParams {
+            states: states as u32,
+            ratio: 1,
+            rows: walk.key as u32,
+            columns: walk.value as u32,
+            source_rows: walk.value as u32,
+            source_columns: walk.key as u32,
+            transposed: 1,
+            stride: size as u32,
+            z_column: u32::MAX,
+            ..StateCopyParams::default()
+        };
+        let slots = [sums, walk.state];
+        adjoint::state_copy(b, self.call.caps, params, slots, None, 0, 0);
+        walk.start = Start::Resume;
+        let state = walk.state;
+        Walk {
+            sources: None,
+            ..walk
+        }
+        .push(b, self.call.caps)?;
+        Ok(state)
     }
 
     /// Appends a walk in the state that it has.
@@ -475,6 +515,7 @@ impl Adjoint<'_> {
             u: v,
             dn,
             log_decay,
+            states: None,
         };
         if let Some(eps) = options.normalize {
             t.u = self.scratch(b, kv_heads, self.value);
@@ -494,7 +535,7 @@ impl Adjoint<'_> {
                 [t.k, t.u],
             );
             walk.scale = scale;
-            self.run(b, walk, initial, false)?;
+            t.states = Some(self.run(b, walk, initial, false)?);
             t.dn = self.scratch(b, heads, self.value);
             let vecs = (self.value / 4 - 1) as u32;
             adjoint::normalize(
@@ -563,9 +604,10 @@ impl Adjoint<'_> {
         if let Some(tile) = self.sweeps() {
             let dq = written(b, aligned, 0, heads, self.key);
             let dk = written(b, aligned, 1, heads, self.key);
-            let dv = written(b, aligned, 2, heads, self.value);
+            let dv = written(b, aligned && eps.is_none(), 2, heads, self.value);
             self.push_sweeps(b, tile, &t, missed, [dq, dk, dv], [initial, grad_last])?;
-            return self.narrowed(b, [aligned; 3], dq, &[dk], dv);
+            let there = [aligned, aligned, aligned && eps.is_none()];
+            return self.narrowed(b, there, dq, &[dk], dv);
         }
         let dv_heads = if missed.is_some() { kv_heads } else { heads };
         let values = written(b, single && eps.is_none(), 2, dv_heads, self.value);
@@ -606,7 +648,7 @@ impl Adjoint<'_> {
             walk.seconds = [Some(values.slot), Some(came.slot), None];
         }
         let came_flow = walk.flows;
-        let s_states = self.run(b, walk, initial, true)?;
+        let s_states = self.run_turned(b, walk, initial, t.states)?;
 
         let keys_at = b.steps.len();
         // dk from the readouts, and from the corrections' values, which leave by the same state
@@ -621,8 +663,8 @@ impl Adjoint<'_> {
             walk.seconds = [values, t.k, came].map(|rows| Some(rows.slot));
         }
         let left_flow = walk.flows;
-        let d_states = self.run(b, walk, grad_last, true)?;
-        if missed.is_none() {
+        let d_states = self.run_turned(b, walk, grad_last, Some(d_first))?;
+        if missed.is_none() && options.causal {
             in_turns(&mut b.steps, [values_at, queries_at, keys_at]);
         }
         let flow = match (came_flow, left_flow) {

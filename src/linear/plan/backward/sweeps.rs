@@ -20,7 +20,7 @@ impl Adjoint<'_> {
     pub(super) fn sweeps(&self) -> Option<SweepTile> {
         let (options, caps) = (self.call.options, self.call.caps);
         let in_order = matches!(options.form, Form::Auto | Form::Recurrent);
-        let plain = options.causal && options.normalize.is_none() && self.group == 1;
+        let plain = options.causal && self.group == 1;
         // Gradients of log decays are written where they belong.
         let features = options.feature_width(self.shape());
         let aligned = options.decay != Decay::Channel || features.is_multiple_of(4);
