@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Results, crossovers, doublings, length_series};
+use super::{Results, crossovers, doublings, factor_series, length_series};
 use crate::{Gpu, cli::info::caps_json};
 
 /// A table, the cost against length and the cost on the host.
@@ -71,6 +71,19 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
             None => "nowhere within the lengths measured".into(),
         };
         say!("crossover: {long} is quicker than {short} {place}");
+    }
+    for (name, members) in factor_series(&results.rows) {
+        let each: Vec<String> = members
+            .iter()
+            .filter_map(|row| {
+                let rate = 1e9 * row.time.median_ms / (0.5 * row.work.flops);
+                Some(format!("{rate:.1} with {}", row.size("factors")?))
+            })
+            .collect();
+        say!(
+            "picoseconds a product of the sum over the modes, {name}: {}",
+            each.join(", ")
+        );
     }
     if let Some(host) = &results.host {
         say!(

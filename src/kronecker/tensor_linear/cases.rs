@@ -527,8 +527,11 @@ fn builtin() -> Vec<Case> {
 
 fn benches(class: Class) -> Vec<Bench> {
     let (lengths, causal_lengths): (&[usize], &[usize]) = match class {
-        Class::Cpu => (&[256, 1024, 4096], &[256, 1024]),
-        _ => (&[1024, 4096, 16_384, 65_536], &[1024, 4096, 16_384]),
+        Class::Cpu => (&[32, 64, 128, 256, 1024, 2048, 4096], &[256, 512, 1024]),
+        _ => (
+            &[128, 256, 512, 1024, 4096, 16_384, 32_768, 65_536],
+            &[1024, 4096, 8192, 16_384],
+        ),
     };
     let heads = if class == Class::Cpu { 1 } else { 8 };
     let bench = |form: &'static str, tokens: usize, key: usize, params: Value| {

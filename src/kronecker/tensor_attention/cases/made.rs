@@ -194,6 +194,20 @@ pub(super) fn benches(class: Class) -> Vec<Bench> {
         add("causal", *tokens, made.clone().kv_heads(1));
         add("causal_grad", *tokens, made.kv_heads(1).backward());
     }
+    // What `tensor_linear` is to overtake: the cost is cubic.
+    let (rivals, rival_heads): (&[usize], usize) = match class {
+        Class::Cpu => (&[32, 64, 128, 256], 1),
+        _ => (&[128, 256, 512, 1024], 8),
+    };
+    for tokens in rivals {
+        let params = json!({ "scale": 0.1 });
+        let made = Made::new("", [1, rival_heads, *tokens], [64, 64], params);
+        add(
+            &format!("full_h{rival_heads}_d64_v64"),
+            *tokens,
+            made.kv_heads(rival_heads),
+        );
+    }
     for tokens in windowed {
         let params = json!({ "scale": scale, "window": windows });
         let made = Made::new("", [1, heads, *tokens], widths, params);
