@@ -41,7 +41,25 @@ pub fn choices() -> &'static [(&'static str, &'static Choice)] {
         ("linear_attention", &crate::linear::tiles::CHUNK_VALUES),
         ("linear_attention", &crate::linear::tiles::RECURRENT_TOKENS),
         ("hamming_distance", &crate::hamming::tile::STAGED),
+        ("kron_matmul", &crate::kronecker::matmul::FUSED),
+        ("kron_matmul", &crate::kronecker::matmul::SETS),
     ]
+}
+
+/// The choices that an operator's cases show.
+pub(crate) fn choices_of(op: &str) -> Vec<&'static Choice> {
+    let own = choices().iter().filter(|(name, _)| *name == op);
+    own.map(|(_, choice)| *choice).collect()
+}
+
+/// Every combination of the values of choices.
+pub(crate) fn combinations(own: &[&Choice]) -> Vec<Vec<u32>> {
+    own.iter().fold(vec![Vec::new()], |sets, choice| {
+        let longer = |set: &Vec<u32>, value: &u32| [set.as_slice(), &[*value]].concat();
+        sets.iter()
+            .flat_map(|set| choice.legal.iter().map(move |value| longer(set, value)))
+            .collect()
+    })
 }
 
 impl Choice {
@@ -53,6 +71,23 @@ impl Choice {
 }
 
 impl Caps {
+    /// With values for some choices in place of the profile's.
+    pub(crate) fn with_choices(&self, own: &[&Choice], values: &[u32]) -> Result<Caps> {
+        let mut caps = self.clone();
+        for (choice, value) in own.iter().zip(values) {
+            caps.profile = caps.profile.with(choice.name, *value)?;
+        }
+        Ok(caps)
+    }
+
+    /// With every combination of the choices that an operator's cases show.
+    pub(crate) fn each_choice(&self, op: &str) -> Result<Vec<Caps>> {
+        let own = choices_of(op);
+        let sets = combinations(&own).into_iter();
+        sets.map(|values| self.with_choices(&own, &values))
+            .collect()
+    }
+
     /// The profile's value of a choice, or that of its table for the device's class.
     pub fn choose(&self, choice: &Choice) -> u32 {
         let value = self.profile.0.get(choice.name).copied();

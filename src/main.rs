@@ -92,7 +92,7 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
-    /// Tries every legal plan of the operators on this adapter, verified, and says which choices were quickest.
+    /// Tries every value of the operators' choices on this adapter, verified, and says which were quickest.
     Tune {
         /// Only this operator.
         #[arg(long)]

@@ -22,9 +22,7 @@ fn walk(index: u32, lane: u32) {
     let first_j = OUTPUTS * (index % tiles % across);
     let j = first_j + 4u * lane;
     let base = part.group * p.set_columns;
-    for (var n = 0u; n < OUTPUTS; n++) {
-        sum[n] = vec4f();
-    }
+    clear();
     for (var c = part.first; c < part.last; c += 4u) {
         let live = vec4u(c) + vec4u(0u, 1u, 2u, 3u) < vec4u(part.last);
         let column = vec4u(base) + select(vec4u(c), vec4u(c) + vec4u(0u, 1u, 2u, 3u), live);
@@ -36,15 +34,17 @@ fn walk(index: u32, lane: u32) {
         if (lane < QUADS && j < p.q) {
             b = g_items(column, j);
         }
-        add(select(vec4f(), a.a, live.x), select(vec4f(), b.a, live.x));
-        add(select(vec4f(), a.b, live.y), select(vec4f(), b.b, live.y));
-        add(select(vec4f(), a.c, live.z), select(vec4f(), b.c, live.z));
-        add(select(vec4f(), a.d, live.w), select(vec4f(), b.d, live.w));
+        add(array<vec4f, SETS>(select(vec4f(), a.a, live.x)), select(vec4f(), b.a, live.x));
+        add(array<vec4f, SETS>(select(vec4f(), a.b, live.y)), select(vec4f(), b.b, live.y));
+        add(array<vec4f, SETS>(select(vec4f(), a.c, live.z)), select(vec4f(), b.c, live.z));
+        add(array<vec4f, SETS>(select(vec4f(), a.d, live.w)), select(vec4f(), b.d, live.w));
     }
-    for (var n = 0u; n < OUTPUTS; n++) {
-        for (var c = 0u; c < 4u; c++) {
-            if (i + c < p.p && first_j + n < p.q) {
-                sums[part.sums + (i + c) * p.i_stride + (first_j + n) * p.j_stride] = p.alpha * sum[n][c];
+    for (var n = 0u; n < QUADS; n++) {
+        for (var m = 0u; m < 4u; m++) {
+            for (var c = 0u; c < 4u; c++) {
+                if (i + c < p.p && first_j + 4u * n + m < p.q) {
+                    sums[part.sums + (i + c) * p.i_stride + (first_j + 4u * n + m) * p.j_stride] = p.alpha * sum[n][0][m][c];
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `subquad tune`: tries every legal plan of the operators on the adapter at hand, and says which choices were quickest.
+//! `subquad tune`: tries every value of the operators' choices on the adapter at hand, and says which were quickest.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -6,8 +6,7 @@ use super::bench::{Effort, measure, progress};
 use crate::{
     Error, Gpu,
     case::{Case, Failure, Problem, judge_decided, ops, run, write_whole},
-    choice::{Choice, Profile, choices},
-    gpu::Caps,
+    choice::{Choice, Profile, choices, choices_of, combinations},
     plan::Plan,
 };
 
@@ -76,11 +75,7 @@ pub fn tune(args: &TuneArgs) -> Result<(), Failure> {
 }
 
 fn tune_op(gpu: &Gpu, name: &str, effort: Effort, profile: Profile) -> Result<Profile, Failure> {
-    let own: Vec<&Choice> = choices()
-        .iter()
-        .filter(|(op, _)| *op == name)
-        .map(|(_, choice)| *choice)
-        .collect();
+    let own = choices_of(name);
     let sets = combinations(&own);
     let benches = ops()
         .iter()
@@ -157,7 +152,7 @@ fn trials(
     let mut references = None;
     for values in sets {
         done();
-        let caps = with(gpu.caps(), own, values)?;
+        let caps = gpu.caps().with_choices(own, values)?;
         let plan = match problem.plans(&caps, false) {
             Ok(plans) => plans.into_iter().next(),
             Err(Error::Limit { .. } | Error::Unsupported { .. }) => None,
@@ -248,27 +243,6 @@ fn winner(
     } else {
         (default.to_vec(), 1.0)
     })
-}
-
-fn combinations(own: &[&Choice]) -> Vec<Vec<u32>> {
-    own.iter().fold(vec![Vec::new()], |sets, choice| {
-        sets.iter()
-            .flat_map(|set| {
-                choice
-                    .legal
-                    .iter()
-                    .map(|value| [set.as_slice(), &[*value]].concat())
-            })
-            .collect()
-    })
-}
-
-fn with(caps: &Caps, own: &[&Choice], values: &[u32]) -> Result<Caps, Error> {
-    let mut caps = caps.clone();
-    for (choice, value) in own.iter().zip(values) {
-        caps.profile = caps.profile.with(choice.name, *value)?;
-    }
-    Ok(caps)
 }
 
 fn words(own: &[&Choice], values: &[u32]) -> String {

@@ -240,6 +240,34 @@ impl Kron {
         let (operator, shape) = (&self.operator, &self.shape);
         cpu::matmul(operator, shape, options, &factors, &all(&self.x), &z)
     }
+
+    /// The product, then its gradients where they are asked for.
+    fn plan(&self, caps: &Caps) -> Result<Plan, Error> {
+        let (operator, shape, options) = (&self.operator, &self.shape, &self.options);
+        let forward = plan(operator, shape, options, caps)?;
+        if self.grad.is_none() {
+            return Ok(forward);
+        }
+        let backward = plan_gradients(operator, shape, options, caps)?;
+        let label = format!("{}, with gradients", forward.label);
+        let work = Work {
+            flops: forward.work.flops + backward.work.flops,
+            bytes: forward.work.bytes + backward.work.bytes,
+            ..Work::default()
+        };
+        let mut builder = Builder::default();
+        let count = self.factors.len() as u8;
+        let factors: Vec<Slot> = (0..count).map(|n| Slot::Input(n + 2)).collect();
+        let [x, grad] = [0, 1].map(Slot::Input);
+        let forwards: Vec<Slot> = [x].into_iter().chain(factors.clone()).collect();
+        let backwards: Vec<Slot> = [x, grad].into_iter().chain(factors).collect();
+        let grads: Vec<Slot> = (0..=count).map(|n| Slot::Output(n + 1)).collect();
+        builder.append(forward, &forwards, &[Slot::Output(0)])?;
+        builder.append(backward, &backwards, &grads)?;
+        let plan = builder.plan(OP, label, work);
+        plan.check(caps)?;
+        Ok(plan)
+    }
 }
 
 impl Problem for Kron {
@@ -296,31 +324,17 @@ impl Problem for Kron {
         self.z.as_ref().filter(|_| output == 0)
     }
 
-    fn plans(&self, caps: &Caps, _all: bool) -> Result<Vec<Plan>, Error> {
-        let (operator, shape, options) = (&self.operator, &self.shape, &self.options);
-        let forward = plan(operator, shape, options, caps)?;
-        if self.grad.is_none() {
-            return Ok(vec![forward]);
+    fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
+        let mut plans = vec![self.plan(caps)?];
+        if all {
+            for caps in caps.each_choice(OP)? {
+                let plan = self.plan(&caps)?;
+                if !plans.contains(&plan) {
+                    plans.push(plan);
+                }
+            }
         }
-        let backward = plan_gradients(operator, shape, options, caps)?;
-        let label = format!("{}, with gradients", forward.label);
-        let work = Work {
-            flops: forward.work.flops + backward.work.flops,
-            bytes: forward.work.bytes + backward.work.bytes,
-            ..Work::default()
-        };
-        let mut builder = Builder::default();
-        let count = self.factors.len() as u8;
-        let factors: Vec<Slot> = (0..count).map(|n| Slot::Input(n + 2)).collect();
-        let [x, grad] = [0, 1].map(Slot::Input);
-        let forwards: Vec<Slot> = [x].into_iter().chain(factors.clone()).collect();
-        let backwards: Vec<Slot> = [x, grad].into_iter().chain(factors).collect();
-        let grads: Vec<Slot> = (0..=count).map(|n| Slot::Output(n + 1)).collect();
-        builder.append(forward, &forwards, &[Slot::Output(0)])?;
-        builder.append(backward, &backwards, &grads)?;
-        let plan = builder.plan(OP, label, work);
-        plan.check(caps)?;
-        Ok(vec![plan])
+        Ok(plans)
     }
 
     fn reference(&self) -> Result<Vec<Reference>, Error> {

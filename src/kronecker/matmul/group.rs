@@ -4,7 +4,22 @@ use super::{
     order::{Axes, Mode, order},
     shape::Kind,
 };
-use crate::gpu::{Caps, Class};
+use crate::{
+    choice::{Choice, Entry},
+    gpu::{Caps, Class},
+};
+
+/// Whether a pass may contract several axes.
+pub(crate) const FUSED: Choice = Choice {
+    name: "kronecker/stage.fused",
+    legal: &[0, 1],
+    table: &[Entry {
+        class: Class::Cpu,
+        value: 0,
+        source: "barriers cost software adapters more than memory does (llvmpipe, Mesa 22.3.6, 2026-11)",
+    }],
+    otherwise: 1,
+};
 
 /// The most factors of a fused pass.
 const MOST_MODES: usize = 6;
@@ -133,8 +148,7 @@ impl Tile {
     }
 }
 
-/// Passes over the axes, in their order: those of single axes on software adapters, which pay more for barriers than for memory;
-/// elsewhere the grouping that is predicted to be quickest.
+/// Passes over the axes, in their order: the grouping that is predicted to be quickest, or those of single axes.
 pub(super) fn grouped(modes: &[Mode], axes: &Axes, caps: &Caps) -> Vec<Group> {
     let real: Vec<Mode> = modes
         .iter()
@@ -142,7 +156,7 @@ pub(super) fn grouped(modes: &[Mode], axes: &Axes, caps: &Caps) -> Vec<Group> {
         .copied()
         .collect();
     let singles = || real.iter().map(|mode| Group::single(*mode)).collect();
-    if caps.class == Class::Cpu || caps.invocations < 256 {
+    if caps.choose(&FUSED) == 0 || caps.invocations < 256 {
         return in_order(singles());
     }
     // Between which neighbours a pass may reach.

@@ -175,7 +175,7 @@ pub(super) enum Columns {
 pub(super) fn stage_lanes(
     columns: Columns,
     quads: bool,
-    [lanes, outputs]: [u32; 2],
+    [lanes, sets, outputs]: [u32; 3],
     caps: &Caps,
 ) -> Arc<Kernel> {
     let mut parts = vec![
@@ -204,6 +204,7 @@ pub(super) fn stage_lanes(
         parts,
         spec: Spec::default()
             .with("LANES", lanes)
+            .with("SETS", sets)
             .with("OUTPUTS", outputs),
         needs: Needs {
             subgroup: true,
@@ -292,6 +293,7 @@ pub(super) fn factor_grad_lanes(items: Items, [lanes, outputs]: [u32; 2]) -> Arc
         ],
         spec: Spec::default()
             .with("LANES", lanes)
+            .with("SETS", 1)
             .with("OUTPUTS", outputs),
         needs: Needs {
             subgroup: true,

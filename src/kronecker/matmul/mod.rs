@@ -15,10 +15,12 @@ mod steps;
 mod store;
 
 pub use gradients::{grad_x_len, gradients, plan_gradients, record_gradients};
+pub(crate) use group::FUSED;
 pub use order::cost;
 pub use plan::plan;
 pub(crate) use plan::{Entries, Product};
 pub use shape::{Factor, Kind, MAX_FACTORS, MAX_SIZE, Operator, Options, Shape, Side, Strides};
+pub(crate) use steps::SETS;
 
 use crate::{
     Error, Result,
