@@ -54,6 +54,7 @@ impl Access {
             f16: self.dtype == Dtype::F16 && self.native,
             half: self.dtype == Dtype::F16 && !self.native,
             subgroup: false,
+            words64: false,
         }
     }
 }

@@ -36,6 +36,7 @@ pub fn capabilities(needs: &Needs) -> Capabilities {
     capabilities.set(Capabilities::SHADER_FLOAT16, needs.f16);
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, needs.half);
     capabilities.set(Capabilities::SUBGROUP, needs.subgroup);
+    capabilities.set(Capabilities::SHADER_INT64, needs.words64);
     capabilities
 }
 
@@ -109,6 +110,9 @@ fn write_spirv(
     let mut capabilities = vec![Capability::Shader];
     if kernel.needs.f16 {
         capabilities.push(Capability::Float16);
+    }
+    if kernel.needs.words64 {
+        capabilities.push(Capability::Int64);
     }
     if kernel.needs.subgroup {
         capabilities.extend([

@@ -430,6 +430,7 @@ fn features(needs: &Needs) -> (wgpu::Features, wgpu::DownlevelFlags) {
     let mut features = wgpu::Features::IMMEDIATES;
     features.set(wgpu::Features::SHADER_F16, needs.f16);
     features.set(wgpu::Features::SUBGROUP, needs.subgroup);
+    features.set(wgpu::Features::SHADER_INT64, needs.words64);
     let mut flags = wgpu::DownlevelFlags::empty();
     flags.set(wgpu::DownlevelFlags::SHADER_F16_IN_F32, needs.half);
     (features, flags)
@@ -437,11 +438,12 @@ fn features(needs: &Needs) -> (wgpu::Features, wgpu::DownlevelFlags) {
 
 #[test]
 fn capabilities_are_those_wgpu_grants() {
-    for bits in 0..8u32 {
+    for bits in 0..16u32 {
         let needs = Needs {
             f16: bits & 1 != 0,
             half: bits & 2 != 0,
             subgroup: bits & 4 != 0,
+            words64: bits & 8 != 0,
         };
         let (features, flags) = features(&needs);
         assert_eq!(
@@ -505,6 +507,14 @@ fn kernels_need_what_they_declare_and_no_more() {
                 "subgroup",
                 Needs {
                     subgroup: false,
+                    ..needs
+                },
+            ),
+            (
+                needs.words64,
+                "words64",
+                Needs {
+                    words64: false,
                     ..needs
                 },
             ),
@@ -573,6 +583,7 @@ fn noop(caps: &Caps) -> Gpu {
     let mut features = wgpu::Features::IMMEDIATES;
     features.set(wgpu::Features::SHADER_F16, caps.f16);
     features.set(wgpu::Features::SUBGROUP, caps.subgroup.is_some());
+    features.set(wgpu::Features::SHADER_INT64, caps.words64);
     features.set(wgpu::Features::TIMESTAMP_QUERY, caps.timestamps);
     let limits = wgpu::Limits {
         max_compute_workgroup_storage_size: caps.workgroup_bytes,
@@ -821,15 +832,21 @@ fn no_return_can_skip_a_barrier() {
 const TINT_BATCH: usize = 500;
 
 /// Tint proves what naga does not: that barriers and subgroup operations lie in uniform control flow. `SUBQUAD_TINT` names
-/// a folder in which `npm install webgpu` was run.
+/// a folder in which `npm install webgpu` was run. Kernels with 64-bit integers, which Tint does not know, have no such operations.
 #[test]
 fn control_flow_is_uniform_to_tint() {
     let Some(folder) = std::env::var_os("SUBQUAD_TINT") else {
         println!("skipped: SUBQUAD_TINT does not name a folder with the npm package webgpu");
         return;
     };
-    let sources: Vec<serde_json::Value> = found()
-        .iter()
+    let (wide, known): (Vec<_>, Vec<_>) =
+        found().iter().partition(|found| found.kernel.needs.words64);
+    for Found { kernel, .. } in wide {
+        let source = kernel.source();
+        assert!(!source.contains("Barrier") && !source.contains("subgroup"));
+    }
+    let sources: Vec<serde_json::Value> = known
+        .into_iter()
         .map(|Found { kernel, .. }| {
             // naga does not know this directive, Tint requires it.
             let enable = if kernel.needs.subgroup {

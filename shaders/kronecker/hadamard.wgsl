@@ -1,9 +1,10 @@
-// STAGES of Hadamard's matrix of ±1, 4 to 7, along an axis of 2^k: an invocation holds the 2^STAGES items of a column, 16 to 128 in
-// registers or on its stack, and no factor is read. For adapters on which loads and barriers are dear and arithmetic is not.
+// STAGES of Hadamard's matrix of ±1, 4 to 7, along an axis of 2^k: an invocation holds the 2^STAGES stored items of a column, 16 to
+// 128 in registers or on its stack, and no factor is read. For adapters on which loads and barriers are dear and arithmetic is not.
 //
 // Column q of the array [.., 2^STAGES, stride] holds the items at (q / stride * 2^STAGES + i) * stride + q % stride.
 //
-// 1 y: array<f32>, from y_offset on, which is where row 0 would be
+// 1 y: array<Stored>, from y_offset on, which is where row 0 would be; a part says what is stored, one item or two neighbours, in
+// what strides and offsets count, and how four of them are added and subtracted
 struct Params {
     x_offset: u32,
     y_offset: u32,
@@ -16,17 +17,17 @@ struct Params {
 }
 var<immediate> p: Params;
 
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<Stored>;
 
-// 16 items, four neighbours a vector.
+// 16 stored.
 struct Four {
-    a: vec4f,
-    b: vec4f,
-    c: vec4f,
-    d: vec4f,
+    a: Quad,
+    b: Quad,
+    c: Quad,
+    d: Quad,
 }
 
-// 64 items.
+// 64 stored.
 struct Sixteen {
     a: Four,
     b: Four,
@@ -42,28 +43,11 @@ fn minus(u: Four, v: Four) -> Four {
     return Four(u.a - v.a, u.b - v.b, u.c - v.c, u.d - v.d);
 }
 
-// Two stages of four items.
-fn crossed(x: vec4f) -> vec4f {
-    let u = vec4f(x.x + x.y, x.x - x.y, x.z + x.w, x.z - x.w);
-    return vec4f(u.x + u.z, u.y + u.w, u.x - u.z, u.y - u.w);
+fn loaded(at: u32) -> Quad {
+    return quad(source(at), source(at + p.stride), source(at + 2u * p.stride), source(at + 3u * p.stride));
 }
 
-fn loaded(at: u32) -> vec4f {
-    return crossed(vec4f(source(at), source(at + p.stride), source(at + 2u * p.stride), source(at + 3u * p.stride)));
-}
-
-fn kept(at: u32, x: vec4f) {
-    var value = x;
-    if (SCALED) {
-        value = p.scale * x;
-    }
-    y[at] = value.x;
-    y[at + p.stride] = value.y;
-    y[at + 2u * p.stride] = value.z;
-    y[at + 3u * p.stride] = value.w;
-}
-
-// Four stages of items from the i-th on.
+// Four stages of those from the i-th on.
 fn load_four(base: u32, i: u32) -> Four {
     let at = base + i * p.stride;
     let x = Four(loaded(at), loaded(at + 4u * p.stride), loaded(at + 8u * p.stride), loaded(at + 12u * p.stride));

@@ -1,4 +1,4 @@
 // The items are read where they are written.
-fn source(at: u32) -> f32 {
+fn source(at: u32) -> Stored {
     return y[at];
 }

@@ -62,6 +62,8 @@ pub struct Caps {
     pub half: bool,
     /// Smallest and largest subgroup, where subgroup operations exist.
     pub subgroup: Option<(u32, u32)>,
+    /// 64-bit integers in shaders.
+    pub words64: bool,
     /// Matrix products in hardware.
     pub coop: Vec<Coop>,
     /// Workgroup memory.
@@ -106,6 +108,7 @@ impl Caps {
         (!needs.f16 || self.f16)
             && (!needs.half || self.half)
             && (!needs.subgroup || self.subgroup.is_some())
+            && (!needs.words64 || self.words64)
     }
 
     /// The least a conformant WebGPU device with immediates offers.
@@ -118,6 +121,7 @@ impl Caps {
             f16: false,
             half: true,
             subgroup: None,
+            words64: false,
             coop: Vec::new(),
             workgroup_bytes: 16 << 10,
             invocations: 256,
@@ -143,6 +147,7 @@ impl Caps {
             class: Class::Cpu,
             f16: true,
             subgroup: Some((8, 8)),
+            words64: true,
             workgroup_bytes: 32 << 10,
             invocations: 1024,
             buffer_bytes: (1 << 31) - 1,

@@ -121,6 +121,8 @@ pub struct Needs {
     pub half: bool,
     /// Subgroup operations.
     pub subgroup: bool,
+    /// 64-bit integers.
+    pub words64: bool,
 }
 
 /// A member of a kernel's parameter struct: name and offset in bytes.

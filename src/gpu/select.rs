@@ -157,6 +157,7 @@ pub(super) fn wanted_features() -> wgpu::Features {
     wgpu::Features::IMMEDIATES
         | wgpu::Features::SHADER_F16
         | wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_INT64
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::PIPELINE_CACHE
 }
@@ -249,6 +250,7 @@ fn read(
         subgroup: features
             .contains(wgpu::Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        words64: features.contains(wgpu::Features::SHADER_INT64),
         coop: coop
             .iter()
             .map(|p| Coop {
