@@ -26,21 +26,14 @@ pub fn page(findings: &Findings) -> Result<String, Failure> {
          160,000 x 160,000 is formed anywhere.",
     );
     page.heading("Errors");
-    let mut head = vec![
-        "problem",
-        "points",
-        "steps",
-        "iterations",
-        "seconds",
-        "relative L2 error",
-    ];
-    let marks = MARKS.map(|mark| format!("seconds to {mark:.0e}"));
+    let mut head = vec!["problem", "points", "steps", "iterations", "s", "error"];
+    let marks = MARKS.map(|mark| format!("s to {mark:.0e}"));
     head.extend(marks.iter().map(String::as_str));
     let rows: Vec<Vec<String>> = findings.solved.iter().map(row).collect();
     page.table(&head, &rows);
     page.text(&format!(
-        "The error is that of the solution with the smallest residual so far, over {COMPARED} coordinates an axis, most of which are \
-         no points of the grid. The time counts everything: kernels, factors, systems, gradients, predictions."
+        "The error is the relative L2 error of the solution with the smallest residual so far, over {COMPARED} coordinates an axis, most of which are \
+         no points of the grid. Seconds count everything: kernels, factors, systems, gradients, predictions."
     ));
     let curve = |solved: &Solved| Series {
         name: solved.task.name.into(),
@@ -99,7 +92,7 @@ fn row(solved: &Solved) -> Vec<String> {
     ];
     row.extend(MARKS.map(|mark| match solved.reached(mark) {
         Some(seconds) => format!("{seconds:.1}"),
-        None => "not reached".into(),
+        None => "never".into(),
     }));
     row
 }
