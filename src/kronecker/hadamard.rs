@@ -220,7 +220,7 @@ impl Transform {
                 }),
                 held,
                 rows: outer as u64,
-                per_row: (slab / unit >> stages) as u64,
+                per_row: ((slab / unit) >> stages) as u64,
                 row_flops: 2.0 * (stages + 2) as f64 * slab as f64,
             };
             // Even, and less than 2^31 either way: a buffer is.

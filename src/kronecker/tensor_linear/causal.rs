@@ -7,8 +7,9 @@
 use std::ops::Range;
 
 use super::{
+    batch::Batch,
     kernels::{self, Params, Scan},
-    plan::{Batch, Ends, Planner, table},
+    plan::{Ends, Planner, table},
 };
 use crate::{
     plan::{Bind, Builder, Slot},

@@ -1,8 +1,9 @@
 //! Steps where queries see all keys: states of each set, their product, and rows times states.
 
 use super::{
+    batch::Batch,
     kernels::{self, Params},
-    plan::{Batch, Ends, Planner},
+    plan::{Ends, Planner},
 };
 use crate::{
     plan::{Builder, Slot},

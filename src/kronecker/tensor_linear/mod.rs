@@ -11,6 +11,7 @@
 //! multiplies nothing. Queries may see all keys, or earlier ones, or a window of these for each set. [`forward`] and [`backward`]
 //! are the linear form, [`poly::forward`] and [`poly::backward`] the polynomial one; [`cpu`] is the reference of both.
 
+mod batch;
 #[cfg(feature = "cli")]
 pub(crate) mod cases;
 mod causal;
