@@ -47,12 +47,14 @@ pub fn choices() -> &'static [(&'static str, &'static Choice)] {
 }
 
 /// The choices that an operator's cases show.
+#[cfg(feature = "cli")]
 pub(crate) fn choices_of(op: &str) -> Vec<&'static Choice> {
     let own = choices().iter().filter(|(name, _)| *name == op);
     own.map(|(_, choice)| *choice).collect()
 }
 
 /// Every combination of the values of choices.
+#[cfg(feature = "cli")]
 pub(crate) fn combinations(own: &[&Choice]) -> Vec<Vec<u32>> {
     own.iter().fold(vec![Vec::new()], |sets, choice| {
         let longer = |set: &Vec<u32>, value: &u32| [set.as_slice(), &[*value]].concat();
@@ -72,6 +74,7 @@ impl Choice {
 
 impl Caps {
     /// With values for some choices in place of the profile's.
+    #[cfg(feature = "cli")]
     pub(crate) fn with_choices(&self, own: &[&Choice], values: &[u32]) -> Result<Caps> {
         let mut caps = self.clone();
         for (choice, value) in own.iter().zip(values) {
@@ -81,6 +84,7 @@ impl Caps {
     }
 
     /// With every combination of the choices that an operator's cases show.
+    #[cfg(feature = "cli")]
     pub(crate) fn each_choice(&self, op: &str) -> Result<Vec<Caps>> {
         let own = choices_of(op);
         let sets = combinations(&own).into_iter();
