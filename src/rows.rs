@@ -144,39 +144,28 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    /// Adds the steps that sum some elements of every block over the parts, in order, into `[sets, elements]`: one set is cut
-    /// by elements, several between sets, at aligned offsets.
+    /// Adds the steps that sum some elements of every block over the parts, in order, into `[sets, elements]`, cut between sets at
+    /// aligned offsets; one set, and those that take too long by themselves, are cut by elements.
     pub fn step(&self, builder: &mut Builder, caps: &Caps, elements: Range<u64>, into: Slot) {
         let count = elements.end - elements.start;
         let own = self.parts * self.block;
-        let (len, words, unit) = match self.sets {
-            1 => (count, [0, 1], 64),
-            sets => {
-                let aligned =
-                    |n: &u64| (n * own).is_multiple_of(64) && (n * count).is_multiple_of(64);
-                let mut units = [1, 2, 4, 8, 16, 32].into_iter();
-                (sets, [own, count], units.find(aligned).unwrap_or(64))
-            }
-        };
         let ms = |sums: u64| (sums * self.parts) as f64 * 16.0 / (caps.gflops * 1e6);
-        let most = (STEP_MS / ms(words[1] * unit)).clamp(1.0, f64::from(u32::MAX)) as u64 * unit;
-        for at in (0..len).step_by(most as usize) {
-            let n = most.min(len - at);
-            let [sets, first, count] = match self.sets {
-                1 => [1, elements.start + at, n],
-                _ => [n, elements.start, count],
-            };
+        let most = |each: u64, unit: u64| {
+            (STEP_MS / ms(each * unit)).clamp(1.0, f64::from(u32::MAX)) as u64 * unit
+        };
+        let mut push = |sets: Range<u64>, cut: Range<u64>| {
+            let (number, len) = (sets.end - sets.start, cut.end - cut.start);
             let params = SumPartsParams {
-                sets: sets as u32,
+                sets: number as u32,
                 parts: self.parts as u32,
                 block: self.block as u32,
-                first: first as u32,
-                count: count as u32,
+                first: (elements.start + cut.start) as u32,
+                count: len as u32,
                 accumulate: self.accumulate.into(),
             };
             let binds = [
-                (self.sums, at * words[0], sets * own, false),
-                (into, at * words[1], sets * count, true),
+                (self.sums, sets.start * own, number * own, false),
+                (into, sets.start * count + cut.start, number * len, true),
             ];
             let bind = binds.map(|(slot, begin, len, write)| Bind {
                 slot,
@@ -187,9 +176,24 @@ impl Sum {
                 kernel: sum_parts(),
                 bind: bind.into(),
                 params: bytes_of(&params).to_vec(),
-                groups: (sets * count).div_ceil(64),
-                predicted_ms: ms(sets * count),
+                groups: (number * len).div_ceil(64),
+                predicted_ms: ms(number * len),
             });
+        };
+        let aligned = |n: &u64| (n * own).is_multiple_of(64) && (n * count).is_multiple_of(64);
+        if self.sets == 1 || (aligned(&1) && ms(count) > STEP_MS) {
+            let most = most(1, 64);
+            for set in 0..self.sets {
+                for at in (0..count).step_by(most as usize) {
+                    push(set..set + 1, at..count.min(at + most));
+                }
+            }
+            return;
+        }
+        let mut units = [1, 2, 4, 8, 16, 32].into_iter();
+        let most = most(count, units.find(aligned).unwrap_or(64));
+        for first in (0..self.sets).step_by(most as usize) {
+            push(first..self.sets.min(first + most), 0..count);
         }
     }
 }
