@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "each operator takes what it needs")]
 mod device;
 
+#[path = "../common/effort.rs"]
+mod effort;
+
 mod attention;
 mod code_table;
 mod distance;

@@ -3,6 +3,8 @@
 #[path = "../common/device.rs"]
 #[allow(dead_code)]
 mod device;
+#[path = "../common/effort.rs"]
+mod effort;
 
 mod butterfly;
 mod cases;

@@ -45,7 +45,7 @@ fn the_case_file_holds() {
     let case = Case::read(&path, None, &Map::new()).unwrap();
     let problem = case.bind().unwrap();
     for caps in devices() {
-        for plan in problem.plans(&caps, true).unwrap() {
+        for plan in problem.plans(&caps, crate::effort::thorough()).unwrap() {
             let arrays = run(gpu(), problem.as_ref(), &plan, false).unwrap();
             for (output, array) in problem.outputs().iter().zip(arrays) {
                 let expected = case.expectation(output).unwrap().values();

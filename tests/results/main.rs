@@ -3,6 +3,8 @@
 mod call;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/effort.rs"]
+mod effort;
 mod options;
 
 use std::{collections::BTreeMap, path::Path};
@@ -18,6 +20,7 @@ use subquad::{
 };
 
 use call::{Call, Out, ratio};
+use effort::thorough;
 
 /// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
 /// does not survive the end of its thread's locals.
@@ -33,14 +36,15 @@ fn gpu() -> &'static Gpu {
 /// The plans of this device, and those of others that run on it: GPUs get other kernels than software adapters.
 fn plans(problem: &dyn Problem) -> Vec<Plan> {
     let gpu = gpu();
-    let mut plans = match problem.plans(gpu.caps(), true) {
+    let mut plans = match problem.plans(gpu.caps(), thorough()) {
         Err(Error::Unsupported { what, .. }) => {
             println!("skipped: {what}");
             return Vec::new();
         }
         plans => plans.unwrap(),
     };
-    for caps in [Caps::webgpu_floor(), Caps::nvidia()] {
+    let others = [Caps::webgpu_floor(), Caps::nvidia()].into_iter();
+    for caps in others.filter(|_| thorough()) {
         // Their plans, but for what this device would not finish.
         let caps = Caps {
             loop_iterations: gpu.caps().loop_iterations,
@@ -77,7 +81,12 @@ fn misses_of<'a>(
     let references = problem.reference().unwrap();
     let mut misses = Vec::new();
     for (n, plan) in plans(problem).into_iter().enumerate() {
-        for checked in [true, false].into_iter().take(if n == 0 { 2 } else { 1 }) {
+        let ways: &[bool] = match (n, thorough()) {
+            (0, true) => &[true, false],
+            (_, true) => &[true],
+            (_, false) => &[false],
+        };
+        for &checked in ways {
             let arrays = run(gpu(), problem, &plan, checked).unwrap();
             let outputs = problem.outputs();
             for (n, ((output, array), reference)) in
