@@ -202,8 +202,8 @@ fn benches(class: Class) -> Vec<Bench> {
         Bench {
             name: name.clone(),
             make: Box::new(move || {
-                let length = 0.1 * points as f64;
-                made(&name, 1, &[(points, length); 3], 30, 16)
+                let length = 0.06 * points as f64;
+                made(&name, 1, &[(points, length); 3], 30, 60)
             }),
         }
     };
