@@ -246,11 +246,13 @@ impl Pass {
             self.group.mode.j_stride == 1 && q.is_multiple_of(4) && f_offset.is_multiple_of(4);
         let quick = quads && !matches!(columns, Columns::Any(_));
         let outputs = outputs(q, lanes, quick);
-        let turns = (p as u64).div_ceil(4) * (1 + u64::from(outputs)) + 2 * u64::from(outputs);
-        if turns >= caps.loop_iterations {
-            return None;
-        }
-        let sets = caps.choose(&SETS);
+        // Those of loops, were nothing unrolled.
+        let turns = |sets: &u32| {
+            let (sets, sums) = (u64::from(*sets), u64::from(*sets * outputs));
+            (p as u64).div_ceil(4) * (1 + sets + sums) + 2 * sums
+        };
+        let mut fewer = [caps.choose(&SETS), 1].into_iter();
+        let sets = fewer.find(|sets| turns(sets) < caps.loop_iterations)?;
         let flops = 8 * u64::from(lanes * sets * outputs) * (p as u64 + 8);
         Some(Form {
             kernel: kernels::stage_lanes(columns, quick, [lanes, sets, outputs], caps),
@@ -361,4 +363,26 @@ pub(super) fn outputs(q: usize, lanes: u32, quick: bool) -> u32 {
     let all = |outputs: u32| (q as u32).div_ceil(outputs) * outputs;
     let kinds = [32, 16, 8].into_iter().filter(|n| quick && *n <= 4 * lanes);
     kinds.min_by_key(|n| all(*n)).unwrap_or(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        gpu::Caps,
+        kronecker::matmul::{Factor, Operator, Options, Shape, plan},
+    };
+
+    #[test]
+    fn lanes_own_fewer_columns_where_loops_would_end_too_early() {
+        for (p, sets) in [(1024, "SETS=2"), (4096, "SETS=1")] {
+            let operator = Operator::new([Factor::dense(p, 32)]);
+            let (shape, options) = (Shape::rows(64), Options::default());
+            let plan = plan(&operator, &shape, &options, &Caps::lavapipe()).unwrap();
+            let labels: Vec<String> = plan.steps.iter().map(|step| step.kernel.label()).collect();
+            assert!(
+                labels.iter().all(|label| label.contains(sets)),
+                "{labels:?}"
+            );
+        }
+    }
 }
