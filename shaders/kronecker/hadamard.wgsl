@@ -43,8 +43,22 @@ fn minus(u: Four, v: Four) -> Four {
     return Four(u.a - v.a, u.b - v.b, u.c - v.c, u.d - v.d);
 }
 
+// Two stages of four items.
+fn crossed(x: vec4f) -> vec4f {
+    let u = vec4f(x.x + x.y, x.x - x.y, x.z + x.w, x.z - x.w);
+    return vec4f(u.x + u.z, u.y + u.w, u.x - u.z, u.y - u.w);
+}
+
 fn loaded(at: u32) -> Quad {
     return quad(source(at), source(at + p.stride), source(at + 2u * p.stride), source(at + 3u * p.stride));
+}
+
+fn kept(at: u32, x: Quad) {
+    var value = x;
+    if (SCALED) {
+        value = p.scale * x;
+    }
+    put(at, value);
 }
 
 // Four stages of those from the i-th on.

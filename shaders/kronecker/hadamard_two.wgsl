@@ -5,11 +5,6 @@ alias Stored = u64;
 alias Quad = mat2x4f;
 
 // Two stages.
-fn crossed(x: vec4f) -> vec4f {
-    let u = vec4f(x.x + x.y, x.x - x.y, x.z + x.w, x.z - x.w);
-    return vec4f(u.x + u.z, u.y + u.w, u.x - u.z, u.y - u.w);
-}
-
 fn quad(a: u64, b: u64, c: u64, d: u64) -> Quad {
     let x = bitcast<vec4f>(vec4u(u32(a), u32(b), u32(c), u32(d)));
     let y = bitcast<vec4f>(vec4u(u32(a >> 32u), u32(b >> 32u), u32(c >> 32u), u32(d >> 32u)));
@@ -23,11 +18,7 @@ fn joined(x: f32, y: f32) -> u64 {
     return u64(bitcast<u32>(x)) | (u64(bitcast<u32>(y)) << 32u);
 }
 
-fn kept(at: u32, x: Quad) {
-    var value = x;
-    if (SCALED) {
-        value = p.scale * x;
-    }
+fn put(at: u32, value: Quad) {
     y[at] = joined(value[0].x, value[1].x);
     y[at + p.stride] = joined(value[0].y, value[1].y);
     y[at + 2u * p.stride] = joined(value[0].z, value[1].z);

@@ -233,7 +233,7 @@ impl Transform {
                     first: placed.first,
                     end: placed.end,
                     slab: (slab / unit) as u32,
-                    stride: stride.max(unit).div_ceil(unit) as u32,
+                    stride: stride.div_ceil(unit) as u32,
                     scale: self.scale() as f32,
                 };
                 bytes_of(&params).to_vec()
