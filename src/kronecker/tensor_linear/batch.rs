@@ -136,11 +136,7 @@ impl Batch<'_> {
                 width: planner.rank(),
                 stride: planner.inner(),
                 ones: false,
-                scale: if set.is_none() {
-                    planner.form.scale
-                } else {
-                    1.0
-                },
+                scale: planner.scale(set),
             };
             return self.pack(builder, source, set, padding, into, at);
         };
@@ -169,11 +165,7 @@ impl Batch<'_> {
             let kernel = kernels::centre(degree, source.dtype, native);
             self.push(builder, kernel, bind, [rows, flops], params);
         }
-        let weights = if set.is_none() {
-            tables.queries
-        } else {
-            tables.keys
-        };
+        let weights = tables.weights(set);
         let mut bind = vec![
             x,
             table(tables.terms, monomials.rank * degree as usize),
@@ -315,11 +307,7 @@ impl Batch<'_> {
         let (Features::Monomials(monomials), Some(tables)) = (planner.form.features, &ends.tables)
         else {
             let widths = [planner.rank() as u64, planner.inner()];
-            let scale = if set.is_none() {
-                planner.form.scale
-            } else {
-                1.0
-            };
+            let scale = planner.scale(set);
             return self.unpack(builder, [from, into], set, widths, at, (scale, None));
         };
         let (width, degree) = (planner.shape.key, monomials.degree);
@@ -331,11 +319,7 @@ impl Batch<'_> {
         };
         let (out, out_offset) = self.tensor(to, set, width, true);
         let centred = set.is_none() && tables.centre.is_some();
-        let weights = if set.is_none() {
-            tables.queries
-        } else {
-            tables.keys
-        };
+        let weights = tables.weights(set);
         let mut bind = vec![
             x,
             table(tables.terms, monomials.rank * degree as usize),

@@ -101,9 +101,21 @@ pub(super) struct Tables {
     pub centre: Option<[Slot; 2]>,
 }
 
+impl Tables {
+    /// The weights of a set's monomials, or of the queries'.
+    pub fn weights(&self, set: Option<usize>) -> Slot {
+        set.map_or(self.queries, |_| self.keys)
+    }
+}
+
 impl<'a> Planner<'a> {
     pub fn new(shape: &'a Shape, form: Form<'a>, caps: &'a Caps) -> Planner<'a> {
         Planner { shape, form, caps }
+    }
+
+    /// What a set's features are multiplied by: those of queries have the scale.
+    pub fn scale(&self, set: Option<usize>) -> f32 {
+        set.map_or(self.form.scale, |_| 1.0)
     }
 
     /// Columns of features.
