@@ -2,26 +2,34 @@
 
 use super::Row;
 
-/// Rows of one operator that differ in the number of tokens only, by rising length; the key is the name without it.
-pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
+/// Rows by what they have in common, each series by rising size, of so many rows at least; `of` says both of a row.
+fn grouped(
+    rows: &[Row],
+    least: usize,
+    of: impl Fn(&Row) -> Option<(String, usize)>,
+) -> Vec<(String, Vec<&Row>)> {
     let mut series: Vec<(String, Vec<&Row>)> = Vec::new();
     for row in rows {
-        let Some(tokens) = row.size("t") else {
-            continue;
-        };
-        let Some(stem) = row.name.strip_suffix(&format!("_t{tokens}")) else {
-            continue;
-        };
-        match series.iter_mut().find(|(name, _)| name == stem) {
+        let Some((name, _)) = of(row) else { continue };
+        match series.iter_mut().find(|(other, _)| *other == name) {
             Some((_, members)) => members.push(row),
-            None => series.push((stem.to_owned(), vec![row])),
+            None => series.push((name, vec![row])),
         }
     }
-    series.retain(|(_, members)| members.len() > 1);
+    series.retain(|(_, members)| members.len() >= least);
     for (_, members) in &mut series {
-        members.sort_by_key(|row| row.size("t"));
+        members.sort_by_key(|row| of(row).map(|(_, size)| size));
     }
     series
+}
+
+/// Rows of one operator that differ in the number of tokens only, by rising length; the key is the name without it.
+pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
+    grouped(rows, 2, |row| {
+        let tokens = row.size("t")?;
+        let stem = row.name.strip_suffix(&format!("_t{tokens}"))?;
+        Some((stem.to_owned(), tokens))
+    })
 }
 
 /// Two operators that do the same job: their series do one job by name.
@@ -95,23 +103,10 @@ pub fn doublings(members: &[&Row]) -> Vec<(usize, f64)> {
 /// Rows of one operator over so many items that differ in the number of factors, by rising number, three of them at least; the key
 /// says what they have in common.
 pub fn factor_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
-    let mut series: Vec<(String, Vec<&Row>)> = Vec::new();
-    for row in rows {
-        let sizes = [row.size("m"), row.size("rows"), row.size("factors")];
-        let [Some(m), Some(width), Some(_)] = sizes else {
-            continue;
-        };
-        let name = format!("{} of {} items", row.op, m * width);
-        match series.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, members)) => members.push(row),
-            None => series.push((name, vec![row])),
-        }
-    }
-    series.retain(|(_, members)| members.len() > 2);
-    for (_, members) in &mut series {
-        members.sort_by_key(|row| row.size("factors"));
-    }
-    series
+    grouped(rows, 3, |row| {
+        let items = row.size("m")? * row.size("rows")?;
+        Some((format!("{} of {items} items", row.op), row.size("factors")?))
+    })
 }
 
 #[cfg(test)]
