@@ -20,13 +20,13 @@ pub(crate) const STEP_MS: f64 = 100.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Slot {
     /// The n-th input view handed to the pass.
-    Input(u8),
+    Input(u16),
     /// The n-th output view; a plan may also read it, for state updated in place.
-    Output(u8),
+    Output(u16),
     /// The n-th temporary of the plan, undefined until a step writes it.
-    Scratch(u8),
+    Scratch(u16),
     /// The n-th table of the plan: numbers that the host computed.
-    Table(u8),
+    Table(u16),
 }
 
 /// One binding of a step: a range of bytes of a slot.
@@ -239,43 +239,78 @@ pub struct Builder {
     pub scratch: Vec<u64>,
     /// The tables so far.
     pub tables: Vec<Vec<u32>>,
+    /// Temporaries of the part in the making.
+    pub(crate) own: Vec<Slot>,
+    /// Temporaries of parts that are over.
+    pub(crate) spare: Vec<Slot>,
 }
 
 impl Builder {
-    /// A temporary of at least this size.
+    /// A temporary of at least this size; one that a part has left, where there is one.
     pub fn add_scratch(&mut self, bytes: u64) -> Slot {
-        self.scratch.push(bytes.max(16).next_multiple_of(16));
-        Slot::Scratch((self.scratch.len() - 1) as u8)
+        let bytes = bytes.max(16).next_multiple_of(16);
+        let slot = self.spare.pop().unwrap_or_else(|| {
+            self.scratch.push(0);
+            Slot::Scratch((self.scratch.len() - 1) as u16)
+        });
+        if let Slot::Scratch(n) = slot
+            && let Some(size) = self.scratch.get_mut(usize::from(n))
+        {
+            *size = bytes.max(*size);
+        }
+        self.own.push(slot);
+        slot
     }
 
-    /// A table.
+    /// A table; equal ones are one.
     pub fn add_table(&mut self, table: Vec<u32>) -> Slot {
-        self.tables.push(table);
-        Slot::Table((self.tables.len() - 1) as u8)
+        let same = self.tables.iter().position(|other| *other == table);
+        let at = same.unwrap_or_else(|| {
+            self.tables.push(table);
+            self.tables.len() - 1
+        });
+        Slot::Table(at as u16)
     }
 
-    /// Adds a whole plan whose n-th input and output are these slots. Its label and its work are left to the caller.
+    /// Adds a part whose temporaries end with it, and are left to what comes after it.
+    pub fn part<T>(&mut self, add: impl FnOnce(&mut Builder) -> T) -> T {
+        let outer = std::mem::take(&mut self.own);
+        let added = add(self);
+        let over = std::mem::replace(&mut self.own, outer);
+        // The first that is asked for is the first that was.
+        self.spare.extend(over.into_iter().rev());
+        added
+    }
+
+    /// Adds a whole plan whose n-th input and output are these slots. Its label and its work are left to the caller, its
+    /// temporaries to what comes after it.
     ///
     /// # Errors
     /// `Gpu` when the plan names an input or output beyond them, which is a mistake of a planner.
     pub fn append(&mut self, plan: Plan, inputs: &[Slot], outputs: &[Slot]) -> Result<()> {
-        let (scratch, tables) = (self.scratch.len() as u8, self.tables.len() as u8);
+        let scratch = self.part(|builder| {
+            let sizes = plan.scratch.iter();
+            sizes
+                .map(|bytes| builder.add_scratch(*bytes))
+                .collect::<Vec<_>>()
+        });
+        let tables: Vec<Slot> = (plan.tables.into_iter())
+            .map(|table| self.add_table(table))
+            .collect();
         for mut step in plan.steps {
             for bind in &mut step.bind {
                 let slot = match bind.slot {
-                    Slot::Input(n) => inputs.get(usize::from(n)).copied(),
-                    Slot::Output(n) => outputs.get(usize::from(n)).copied(),
-                    Slot::Scratch(n) => scratch.checked_add(n).map(Slot::Scratch),
-                    Slot::Table(n) => tables.checked_add(n).map(Slot::Table),
+                    Slot::Input(n) => inputs.get(usize::from(n)),
+                    Slot::Output(n) => outputs.get(usize::from(n)),
+                    Slot::Scratch(n) => scratch.get(usize::from(n)),
+                    Slot::Table(n) => tables.get(usize::from(n)),
                 };
-                bind.slot = slot.ok_or_else(|| Error::Gpu {
+                bind.slot = slot.copied().ok_or_else(|| Error::Gpu {
                     message: format!("{}: {:?} has no place in the whole", plan.label, bind.slot),
                 })?;
             }
             self.steps.push(step);
         }
-        self.scratch.extend(plan.scratch);
-        self.tables.extend(plan.tables);
         Ok(())
     }
 
@@ -289,5 +324,36 @@ impl Builder {
             tables: self.tables,
             work,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(scratch: &[u64], table: u32) -> Plan {
+        let mut builder = Builder::default();
+        for bytes in scratch {
+            builder.add_scratch(*bytes);
+        }
+        builder.add_table(vec![table]);
+        builder.plan("part", String::new(), Work::default())
+    }
+
+    #[test]
+    fn plans_in_turn_share_temporaries_and_equal_tables() {
+        let mut builder = Builder::default();
+        let own = builder.add_scratch(64);
+        for sizes in [&[16, 32][..], &[48], &[16, 16, 80]] {
+            builder.append(part(sizes, 7), &[], &[]).unwrap();
+        }
+        assert_eq!(own, Slot::Scratch(0));
+        assert_eq!(builder.scratch, [64, 48, 32, 80]);
+        assert_eq!(builder.part(|part| part.add_scratch(8)), Slot::Scratch(1));
+        assert_eq!(builder.add_scratch(8), Slot::Scratch(1));
+        assert_eq!(builder.part(|part| part.add_scratch(8)), Slot::Scratch(2));
+        assert_eq!(builder.tables, [[7]]);
+        builder.append(part(&[], 8), &[], &[]).unwrap();
+        assert_eq!(builder.tables, [[7], [8]]);
     }
 }

@@ -254,18 +254,13 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
         page.heading("Operators that do the same job");
         let row = |crossover: &Crossover| {
             let [short, long] = crossover.series.clone();
-            let tokens = crossover.tokens.map(|tokens| format!("{tokens:.0}"));
-            vec![
-                long,
-                short,
-                tokens.unwrap_or_else(|| "not within the lengths measured".into()),
-            ]
+            vec![long, short, crossover.quicker.text()]
         };
         page.table(
             &[
-                "quicker on long sequences",
-                "quicker on short ones",
-                "from so many tokens on",
+                "for long sequences",
+                "for short ones",
+                "where the first is quicker",
             ],
             &crossovers.iter().map(row).collect::<Vec<_>>(),
         );

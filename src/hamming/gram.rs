@@ -101,7 +101,7 @@ pub(crate) fn plan_tiled(
     {
         *slot = builder.add_scratch(4 * codes as u64);
         let plan = plan_popcounts([codes, shape.bits], caps)?;
-        builder.append(plan, &[Slot::Input(n as u8)], &[*slot])?;
+        builder.append(plan, &[Slot::Input(n as u16)], &[*slot])?;
     }
     planner.counts = Some(counts);
     let steps = planner.matrix(Store::U32, Slot::Input(1))?;

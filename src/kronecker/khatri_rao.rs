@@ -170,7 +170,7 @@ pub fn plan(shape: &Shape, caps: &Caps) -> Result<Plan> {
     shape.check(OP)?;
     let mut builder = Builder::default();
     let factors: Vec<Slot> = (0..shape.sizes.len())
-        .map(|n| Slot::Input(n as u8))
+        .map(|n| Slot::Input(n as u16))
         .collect();
     product(&mut builder, caps, shape, &factors, Slot::Output(0))?;
     let factors: usize = shape.sizes.iter().map(|size| size * shape.rank).sum();
@@ -306,9 +306,9 @@ pub fn plan_adjoint(shape: &Shape, factor: usize, caps: &Caps) -> Result<Plan> {
     let modes = shape.sizes.iter().enumerate().map(|(n, size)| Mode {
         size: *size,
         factor: match n.cmp(&factor) {
-            std::cmp::Ordering::Less => Some(Slot::Input(n as u8 + 1)),
+            std::cmp::Ordering::Less => Some(Slot::Input(n as u16 + 1)),
             std::cmp::Ordering::Equal => None,
-            std::cmp::Ordering::Greater => Some(Slot::Input(n as u8)),
+            std::cmp::Ordering::Greater => Some(Slot::Input(n as u16)),
         },
     });
     let sums = Sums {

@@ -79,7 +79,7 @@ pub fn plan(shape: &Shape, mode: usize, caps: &Caps) -> Result<Plan> {
     let count = shape.sizes.len();
     let last = mode + 1 == count;
     let x = Slot::Input(0);
-    let factor_of = |n: usize| Slot::Input(if n < mode { n + 1 } else { n } as u8);
+    let factor_of = |n: usize| Slot::Input(if n < mode { n + 1 } else { n } as u16);
     let size = |n: usize| shape.sizes.get(n).copied().unwrap_or(1);
     // The mode contracted first: the last, or the one before it where the last is asked for.
     let first = if last { count - 2 } else { count - 1 };
@@ -185,7 +185,7 @@ pub fn plan_adjoint(shape: &Shape, caps: &Caps) -> Result<Plan> {
         2 => Slot::Input(0),
         _ => {
             let product = builder.add_scratch(4 * (rows * rank) as u64);
-            let factors: Vec<Slot> = (0..count - 1).map(|n| Slot::Input(n as u8)).collect();
+            let factors: Vec<Slot> = (0..count - 1).map(|n| Slot::Input(n as u16)).collect();
             let of = Shape {
                 sizes: before,
                 rank,
@@ -203,7 +203,7 @@ pub fn plan_adjoint(shape: &Shape, caps: &Caps) -> Result<Plan> {
         bytes: 4.0 * (rows * last + factors) as f64,
         ..Work::default()
     };
-    let inputs = [product, Slot::Input(count as u8 - 1)];
+    let inputs = [product, Slot::Input(count as u16 - 1)];
     builder.append(plan, &inputs, &[Slot::Output(0)])?;
     let plan = builder.plan(OP, "adjoint".into(), work);
     plan.check(caps)?;

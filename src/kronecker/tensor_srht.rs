@@ -229,7 +229,7 @@ pub(super) fn named(op: &'static str, shape: &Shape, random: &Random, caps: &Cap
             caps,
             &signs,
             [*n, *d],
-            Slot::Input(t as u8),
+            Slot::Input(t as u16),
             transformed,
         )?;
         work.flops += stages.flops;

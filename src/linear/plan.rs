@@ -147,8 +147,8 @@ struct Slots {
 
 impl Slots {
     /// After so many inputs and outputs.
-    fn new(options: &Options, states: &States<'_>, [inputs, outputs]: [u8; 2]) -> Slots {
-        let count = |first: u8| {
+    fn new(options: &Options, states: &States<'_>, [inputs, outputs]: [u16; 2]) -> Slots {
+        let count = |first: u16| {
             let mut n = first;
             move |given: bool| {
                 given.then(|| {
@@ -231,7 +231,7 @@ impl<'a> Call<'a> {
     }
 
     /// Inputs of the call: q, k, v and those that its slots name.
-    fn inputs(&self) -> u8 {
+    fn inputs(&self) -> u16 {
         let slots = &self.slots;
         let given = [
             slots.log_decay,
@@ -241,7 +241,7 @@ impl<'a> Call<'a> {
             slots.fm_weight,
             slots.fm_bias,
         ];
-        3 + given.iter().flatten().count() as u8
+        3 + given.iter().flatten().count() as u16
     }
 
     /// Copies of each state that share its query heads.

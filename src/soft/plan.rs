@@ -134,7 +134,7 @@ fn planned(
         Triangle::Auto => planner.packed_triangle(if part == Part::Forward { 1 } else { 2 }),
         Triangle::Stored => None,
     };
-    let given = u8::from(!pooled);
+    let given = u16::from(!pooled);
     let tensors = Tensors {
         q: Slot::Input(0),
         landmarks: match pooled {

@@ -133,7 +133,9 @@ impl Call {
         let z = self.options.normalize.is_some();
         let named = |names: &[(&'static str, bool)]| {
             let mut given = names.iter().filter(|(_, given)| *given);
-            given.position(|(other, _)| *other == name).map(|n| n as u8)
+            given
+                .position(|(other, _)| *other == name)
+                .map(|n| n as u16)
         };
         let inputs = [
             ("q", true),

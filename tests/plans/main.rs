@@ -304,7 +304,7 @@ proptest! {
         if let Some(plan) = call.planned(&caps) {
             for (n, bytes) in plan.scratch.iter().enumerate() {
                 prop_assert!(*bytes > 0 && bytes % 16 == 0);
-                let slot = Slot::Scratch(n as u8);
+                let slot = Slot::Scratch(n as u16);
                 let uses: Vec<&Bind> = plan.steps.iter().flat_map(|step| &step.bind).filter(|bind| bind.slot == slot).collect();
                 let empty = call.shape.rows() == 0 || call.shape.tokens == 0;
                 let good = uses.first().map_or(empty, |bind| bind.write);

@@ -66,10 +66,7 @@ pub(super) fn print_results(gpu: &Gpu, results: &Results) {
     }
     for crossover in crossovers(&results.rows) {
         let [short, long] = &crossover.series;
-        let place = match crossover.tokens {
-            Some(tokens) => format!("from {tokens:.0} tokens on"),
-            None => "nowhere within the lengths measured".into(),
-        };
+        let place = crossover.quicker.text();
         say!("crossover: {long} is quicker than {short} {place}");
     }
     for (name, members) in factor_series(&results.rows) {
@@ -179,7 +176,7 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
         .collect();
     let crossovers: Vec<Value> = crossovers(&results.rows)
         .into_iter()
-        .map(|crossover| json!({ "series": crossover.series, "tokens": crossover.tokens }))
+        .map(|crossover| json!({ "series": crossover.series, "quicker": crossover.quicker.text() }))
         .collect();
     let host = results.host.as_ref().map(
         |host| json!({ "name": host.name, "us_per_warm_call": host.us, "steady": host.steady }),

@@ -36,8 +36,30 @@ pub fn length_series(rows: &[Row]) -> Vec<(String, Vec<&Row>)> {
 pub struct Crossover {
     /// The series that is quicker on short sequences, and the one that is quicker on long ones.
     pub series: [String; 2],
-    /// Tokens from which on the latter is quicker; none within the lengths measured.
-    pub tokens: Option<f64>,
+    /// Where the latter is quicker.
+    pub quicker: Quicker,
+}
+
+/// The lengths at which one series is quicker than another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Quicker {
+    /// From so many tokens on.
+    From(f64),
+    /// At every length measured.
+    Always,
+    /// At none.
+    Never,
+}
+
+impl Quicker {
+    /// For people.
+    pub fn text(self) -> String {
+        match self {
+            Quicker::From(tokens) => format!("from {tokens:.0} tokens on"),
+            Quicker::Always => "at every length measured".into(),
+            Quicker::Never => "at no length measured".into(),
+        }
+    }
 }
 
 /// What a series does, whoever does it: its name behind the operator's. Lightning attention and the causal softmax that it is to
@@ -83,9 +105,14 @@ pub fn crossovers(rows: &[Row]) -> Vec<Crossover> {
                 _ => None,
             });
             let names = if b_for_long { [a, b] } else { [b, a] };
+            let quicker = match cross {
+                Some(tokens) => Quicker::From(tokens),
+                None if b_for_long == (last.1 > 0.0) => Quicker::Always,
+                None => Quicker::Never,
+            };
             found.push(Crossover {
                 series: names.map(String::clone),
-                tokens: cross,
+                quicker,
             });
         }
     }
@@ -124,9 +151,11 @@ mod tests {
         let found = crossovers(&rows);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].series, ["quadratic/full", "linear/full"]);
-        assert!((found[0].tokens.unwrap() - 3000.0).abs() < 1.0);
-        rows.retain(|row| row.size("t") < Some(2500));
-        assert_eq!(crossovers(&rows)[0].tokens, None);
+        assert!(matches!(found[0].quicker, Quicker::From(tokens) if (tokens - 3000.0).abs() < 1.0));
+        let (short, long): (Vec<Row>, Vec<Row>) =
+            (rows.into_iter()).partition(|row| row.size("t") < Some(2500));
+        assert_eq!(crossovers(&short)[0].quicker, Quicker::Never);
+        assert_eq!(crossovers(&long)[0].quicker, Quicker::Always);
         assert_eq!(job("softmax_attention/causal_forward_h8"), "forward_h8");
         assert_eq!(job("linear_attention/lightning_forward_h8"), "forward_h8");
         assert_eq!(job("code_table_attention/causal_b12"), "causal_b12");

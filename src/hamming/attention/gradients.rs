@@ -104,7 +104,7 @@ impl<'a> Gradients<'a> {
             }
         }
         for (n, (_, grad, len)) in outputs.enumerate() {
-            let to = Slot::Output(n as u8);
+            let to = Slot::Output(n as u16);
             let nothing = shape.rows() == 0 || shape.keys == 0;
             if nothing && len > 0 {
                 let width = match grad {

@@ -298,7 +298,7 @@ impl<'a> Planner<'a> {
         let limits = self.limits();
         let mut scratch = |used: bool, words: u64| match used {
             true => builder.add_scratch(4 * rows * words),
-            false => Slot::Scratch(u8::MAX),
+            false => Slot::Scratch(u16::MAX),
         };
         let counted = limits == Limits::Kept;
         let segments = self.longest().div_ceil(self.segment());
@@ -312,7 +312,7 @@ impl<'a> Planner<'a> {
             _ => builder.add_scratch(4 * self.shape.output_len() as u64),
         };
         let lse = wanted.lse.then_some(Slot::Output(1));
-        let keep = Slot::Output(1 + u8::from(wanted.lse));
+        let keep = Slot::Output(1 + u16::from(wanted.lse));
         Slots {
             table: builder.add_table(table(self.shape, self.options)),
             spans: self.span_bind(builder, &self.pieces),

@@ -208,7 +208,7 @@ impl<'a> Planner<'a> {
         }
         let heads = fit.min(self.heads()).max(1);
         let mut add = |bytes: u64| match bytes {
-            0 => Slot::Scratch(u8::MAX),
+            0 => Slot::Scratch(u16::MAX),
             bytes => builder.add_scratch(heads * bytes),
         };
         Ok(Scratch {

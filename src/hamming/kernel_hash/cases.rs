@@ -164,7 +164,7 @@ impl Problem for Hash {
         let mut builder = Builder::default();
         let inputs = [0, 1, 2, 3, 4].map(Slot::Input);
         let outputs = [0, 1].map(Slot::Output);
-        let grad = Slot::Output(1 + u8::from(self.projection));
+        let grad = Slot::Output(1 + u16::from(self.projection));
         builder.append(forward, &inputs, &outputs)?;
         builder.append(backward, &inputs, &[grad])?;
         let plan = builder.plan(NAME, label, work);

@@ -164,7 +164,7 @@ impl<'a> Planner<'a> {
             Sigma::Frozen(_) => Vec::new(),
         };
         let mut add = |bytes: u64| match bytes {
-            0 => Slot::Scratch(u8::MAX),
+            0 => Slot::Scratch(u16::MAX),
             bytes => builder.add_scratch(heads * bytes),
         };
         let distances = add(distances);

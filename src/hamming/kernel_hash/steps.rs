@@ -66,7 +66,7 @@ impl Batch<'_> {
     fn sets(&self) -> [Bind; 3] {
         let shape = self.planner.shape;
         let lengths = [shape.anchors_len(), shape.mean_len(), shape.weight_len()];
-        [1, 2, 3].map(|n: u8| {
+        [1, 2, 3].map(|n: u16| {
             let len = lengths.get(usize::from(n) - 1).copied().unwrap_or(0);
             Bind {
                 slot: Slot::Input(n),

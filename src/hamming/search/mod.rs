@@ -136,7 +136,7 @@ impl Search<'_> {
     }
 
     fn ranges(&self) -> Option<Slot> {
-        let place = 1 + u8::from(self.filter().is_some());
+        let place = 1 + u16::from(self.filter().is_some());
         self.allowed.ranges.then_some(Slot::Input(place))
     }
 

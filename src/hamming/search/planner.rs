@@ -334,7 +334,7 @@ impl<'a> Planner<'a> {
         match radius {
             Radius::All(r) => fill(builder, self.caps, bounds, 0..queries, r.min(bits) + 1),
             Radius::PerQuery => {
-                let radii = Slot::Input(self.search.first_part(0) as u8);
+                let radii = Slot::Input(self.search.first_part(0) as u16);
                 let given = local(&row(radii, 1), batch, false);
                 self.on(builder)
                     .bounds(Rule::Radius(bits), given, bounds, queries);

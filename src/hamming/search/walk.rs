@@ -176,7 +176,7 @@ impl<'a> Walks<'a> {
             let rows = *rows as u64;
             for begin in (0..rows).step_by(most as usize) {
                 chunks.push(Chunk {
-                    slot: Slot::Input((first + n) as u8),
+                    slot: Slot::Input((first + n) as u16),
                     rows: begin..rows.min(begin + most),
                     first: index + begin,
                 });

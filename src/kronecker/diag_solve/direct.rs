@@ -164,15 +164,15 @@ impl<'a> Direct<'a> {
             direction,
             ..
         } = state;
-        for _ in 0..count {
-            self.apply(&mut builder, caps, self.plain, [direction, s, t])?;
+        let iteration = |builder: &mut Builder| -> Result<()> {
+            self.apply(builder, caps, self.plain, [direction, s, t])?;
             let both = || vec![Operand::read(direction), Operand::read(t)];
             let term = part!("kronecker/direct_curvature.wgsl");
-            self.pass(&mut builder, caps, term, [both(), Vec::new()], (sums, 0))?;
+            self.pass(builder, caps, term, [both(), Vec::new()], (sums, 0))?;
             let sizes = [self.spectrum.len(), self.rows];
             let slots = [sums, state.scalars];
             scalars(
-                &mut builder,
+                builder,
                 caps,
                 sizes,
                 self.tolerance,
@@ -185,8 +185,12 @@ impl<'a> Direct<'a> {
                 self.kept(state.scalars),
             ];
             let term = part!("kronecker/direct_step.wgsl");
-            self.pass(&mut builder, caps, term, [both(), after], (sums, 0))?;
-            self.turn(&mut builder, caps, state, Stage::Residual, [s, t, sums])?;
+            self.pass(builder, caps, term, [both(), after], (sums, 0))?;
+            self.turn(builder, caps, state, Stage::Residual, [s, t, sums])?;
+            Ok(())
+        };
+        for _ in 0..count {
+            builder.part(iteration)?;
         }
         finished(builder, &self.spectral(), caps, count, 4.0 * count as f64)
     }

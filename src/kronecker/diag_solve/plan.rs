@@ -254,37 +254,40 @@ impl<'a> System<'a> {
         let State {
             z, r, direction, ..
         } = STATE;
-        // One plan of products, and the rest of its iteration, as often as asked for.
-        for _ in 0..count {
+        let iteration = |builder: &mut Builder| -> Result<()> {
             self.pass(
-                &mut builder,
+                builder,
                 caps,
                 part!("kronecker/cg_direction.wgsl"),
                 vec![Operand::read(r), Operand::write(direction)],
                 vec![Operand::write(t), scalars.clone()],
                 (sums, 0),
             )?;
-            spectral.synthesise(&mut builder, caps, [t, s])?;
-            self.weighed(&mut builder, caps, [s, t], sums)?;
-            spectral.analyse(&mut builder, caps, [t, s])?;
+            spectral.synthesise(builder, caps, [t, s])?;
+            self.weighed(builder, caps, [s, t], sums)?;
+            spectral.analyse(builder, caps, [t, s])?;
             self.pass(
-                &mut builder,
+                builder,
                 caps,
                 part!("kronecker/cg_curvature.wgsl"),
                 vec![Operand::read(direction), Operand::read(s)],
                 Vec::new(),
                 (sums, 0),
             )?;
-            self.scalars(&mut builder, caps, Stage::Curvature, [sums, STATE.scalars]);
+            self.scalars(builder, caps, Stage::Curvature, [sums, STATE.scalars]);
             self.pass(
-                &mut builder,
+                builder,
                 caps,
                 part!("kronecker/cg_step.wgsl"),
                 vec![Operand::read(direction), Operand::read(s)],
                 vec![Operand::write(z), Operand::write(r), scalars.clone()],
                 (sums, 0),
             )?;
-            self.scalars(&mut builder, caps, Stage::Residual, [sums, STATE.scalars]);
+            self.scalars(builder, caps, Stage::Residual, [sums, STATE.scalars]);
+            Ok(())
+        };
+        for _ in 0..count {
+            builder.part(iteration)?;
         }
         finished(builder, &self.spectral(), caps, count, 2.0 * count as f64)
     }
@@ -418,4 +421,27 @@ pub fn plan(
         builder.append(system.finish(caps)?, &inputs, &last)?;
     }
     finished(builder, &spectral, caps, count, 2.0 * count as f64 + 3.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::Matrix, *};
+
+    #[test]
+    fn iterations_share_their_temporaries() {
+        let factor = Matrix::of(4, 4, |i, j| if i == j { 1.0 } else { 0.25 });
+        let spectrum = Spectrum::product(&[factor.clone(), factor.clone(), factor]).unwrap();
+        let diagonal = Diagonal::new(&[0.1; 64]).unwrap();
+        let planned = |max_iterations| {
+            let options = DiagOptions {
+                max_iterations,
+                ..DiagOptions::default()
+            };
+            plan(&spectrum, &diagonal, &options, 2, &Caps::lavapipe()).unwrap()
+        };
+        let [one, many] = [1, 500].map(planned);
+        assert!(many.steps.len() > 100 * one.steps.len());
+        assert_eq!(many.scratch_bytes(), one.scratch_bytes());
+        assert_eq!(many.tables, one.tables);
+    }
 }

@@ -256,7 +256,7 @@ impl Kron {
             ..Work::default()
         };
         let mut builder = Builder::default();
-        let count = self.factors.len() as u8;
+        let count = self.factors.len() as u16;
         let factors: Vec<Slot> = (0..count).map(|n| Slot::Input(n + 2)).collect();
         let [x, grad] = [0, 1].map(Slot::Input);
         let forwards: Vec<Slot> = [x].into_iter().chain(factors.clone()).collect();

@@ -142,11 +142,11 @@ pub fn plan_gradients(
     let count = operator.stored().count();
     let factors: Vec<Entries> = (0..count)
         .map(|n| Entries {
-            slot: Slot::Input((n + 2) as u8),
+            slot: Slot::Input((n + 2) as u16),
             first: 0,
         })
         .collect();
-    let into: Vec<Slot> = (0..count).map(|n| Slot::Output((n + 1) as u8)).collect();
+    let into: Vec<Slot> = (0..count).map(|n| Slot::Output((n + 1) as u16)).collect();
     let gradients = Gradients {
         product: Product {
             operator,

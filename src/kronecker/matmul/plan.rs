@@ -45,7 +45,7 @@ pub fn plan(operator: &Operator, shape: &Shape, options: &Options, caps: &Caps) 
     let count = operator.stored().count();
     let factors: Vec<Entries> = (0..count)
         .map(|n| Entries {
-            slot: Slot::Input((n + 1) as u8),
+            slot: Slot::Input((n + 1) as u16),
             first: 0,
         })
         .collect();

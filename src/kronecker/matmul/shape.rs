@@ -5,7 +5,7 @@ use crate::{Error, Result, error::length, gpu::Dtype};
 use super::OP;
 
 /// The most factors of an operator.
-pub const MAX_FACTORS: usize = 250;
+pub const MAX_FACTORS: usize = 4096;
 /// The largest side of a factor.
 pub const MAX_SIZE: usize = 1 << 15;
 

@@ -56,7 +56,7 @@ impl<'a> Backward<'a> {
         } = self.wanted;
         let mut next = 0;
         let slots = [q, of_k1, of_k2, of_v1, of_v2].map(|wanted| {
-            next += u8::from(wanted);
+            next += u16::from(wanted);
             wanted.then(|| Slot::Output(next - 1))
         });
         let mut label = "empty".to_owned();

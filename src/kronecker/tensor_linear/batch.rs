@@ -204,7 +204,7 @@ impl Batch<'_> {
     fn pack_columns(
         &self,
         builder: &mut Builder,
-        place: u8,
+        place: u16,
         set: Option<usize>,
         into: Slot,
         at: u64,
@@ -227,7 +227,7 @@ impl Batch<'_> {
     pub fn pack_slopes(&self, builder: &mut Builder) {
         let planner = self.planner;
         let (width, stride) = (planner.shape.value, planner.outer());
-        let place = (1 + 2 * planner.shape.sets()) as u8;
+        let place = (1 + 2 * planner.shape.sets()) as u16;
         let Some(eps) = planner.form.normalize else {
             return self.pack_columns(builder, place, None, self.space.slopes, 0);
         };

@@ -254,10 +254,10 @@ impl Problem for Attention {
         };
         let mut builder = Builder::default();
         let inputs: Vec<Slot> = (0..=self.tensors.len())
-            .map(|n| Slot::Input(n as u8))
+            .map(|n| Slot::Input(n as u16))
             .collect();
         let outputs: Vec<Slot> = (0..=self.tensors.len())
-            .map(|n| Slot::Output(n as u8))
+            .map(|n| Slot::Output(n as u16))
             .collect();
         let (first, rest) = outputs.split_at(1);
         builder.append(forward, &inputs, first)?;

@@ -186,8 +186,8 @@ impl<'a> Planner<'a> {
     }
 
     /// The place of a set's keys among inputs and gradients, and that of its values.
-    pub fn places(&self, set: usize) -> [u8; 2] {
-        [1 + set, 1 + self.shape.sets() + set].map(|n| n as u8)
+    pub fn places(&self, set: usize) -> [u16; 2] {
+        [1 + set, 1 + self.shape.sets() + set].map(|n| n as u16)
     }
 
     pub fn forward(&self) -> Result<Plan> {
@@ -223,7 +223,7 @@ impl<'a> Planner<'a> {
             }
         }
         let mut mapped = plain.clone();
-        let mut slopes: Vec<Slot> = (0..sides).map(|side| Slot::Output(side as u8)).collect();
+        let mut slopes: Vec<Slot> = (0..sides).map(|side| Slot::Output(side as u16)).collect();
         if let Some(map) = self.map() {
             for ((side, source), slope) in mapped.iter_mut().enumerate().zip(&mut slopes) {
                 *source = self.apply(&mut builder, side, *source, map)?;
@@ -241,7 +241,7 @@ impl<'a> Planner<'a> {
                 shape.dtype = source.dtype;
                 let plan = features::plan_adjoint(&shape, map, Default::default(), self.caps)?;
                 let inputs = [source.slot, *slope];
-                builder.append(plan, &inputs, &[Slot::Output(side as u8)])?;
+                builder.append(plan, &inputs, &[Slot::Output(side as u16)])?;
             }
         }
         let shape = self.shape;
@@ -261,7 +261,7 @@ impl<'a> Planner<'a> {
 
     fn source(&self, side: usize) -> Source {
         Source {
-            slot: Slot::Input(side as u8),
+            slot: Slot::Input(side as u16),
             dtype: self.shape.dtype,
         }
     }

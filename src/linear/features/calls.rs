@@ -116,7 +116,7 @@ fn mapping<'a>(
     map: FeatureMap,
     sets: usize,
     weights: Weights,
-    first: u8,
+    first: u16,
     caps: &'a Caps,
 ) -> Mapping<'a> {
     Mapping {

@@ -356,7 +356,7 @@ impl Adjoint<'_> {
         let single = aligned && self.group == 1;
         let merged = (flows || missed.is_some()) && self.merges(&t);
         let direct = single && (missed.is_none() || merged);
-        let written = |b: &mut Builder, there: bool, n: u8, heads: usize, width: usize| {
+        let written = |b: &mut Builder, there: bool, n: u16, heads: usize, width: usize| {
             if there {
                 f32s(Slot::Output(n), heads)
             } else {

@@ -147,7 +147,7 @@ fn in_form(
     let operands = call.operands(b, None, [Slot::Input(0), Slot::Input(1)])?;
     let state = Slot::Output(0);
     let z = options.normalize.map(|_| Slot::Output(1));
-    let transfer = Slot::Output(1 + u8::from(z.is_some()));
+    let transfer = Slot::Output(1 + u16::from(z.is_some()));
     let (heads, key) = (shape.state_rows() as u64, operands.key as u64);
     let (fading, log_decay) = call.fading(false);
     let mut walk = Walk {
@@ -269,7 +269,7 @@ pub fn fold(shape: &Shape, options: &Options, fold: Fold, caps: &Caps) -> Result
     let merged = Slot::Output(n);
     let mut builder = Builder::default();
     let b = &mut builder;
-    let inputs = |part: u8| [Slot::Input(part), Slot::Input(n + part)];
+    let inputs = |part: u16| [Slot::Input(part), Slot::Input(n + part)];
     if options.delta {
         let (value, heads) = (shape.value as u64, heads as u64);
         let [carried, own] = inputs(0);

@@ -22,8 +22,8 @@ fn wrong_operators_are_named() {
     let plain = Options::default();
     let of = |factors: Vec<Factor>| refused(&Operator::new(factors), rows, plain);
     assert_eq!(
-        of(vec![Factor::dense(1, 1); 251]),
-        "kron_matmul: the number of factors must be at most 250, got 251"
+        of(vec![Factor::dense(1, 1); 4097]),
+        "kron_matmul: the number of factors must be at most 4096, got 4097"
     );
     assert_eq!(
         of(vec![Factor::dense(2, 2), Factor::dense(0, 3)]),

@@ -173,7 +173,7 @@ impl Summed {
         let each = self.sets * map.weight_len(key).unwrap_or(0);
         let width = map.width(key);
         let stride = padded(width);
-        let slots: Vec<Slot> = (0..self.parts).map(|n| Slot::Input(3 + n as u8)).collect();
+        let slots: Vec<Slot> = (0..self.parts).map(|n| Slot::Input(3 + n as u16)).collect();
         let grads = Grads {
             parts: &slots,
             stride,
@@ -184,7 +184,7 @@ impl Summed {
             dtype: Dtype::F32,
             stride: key,
         };
-        let given = |slot: u8| (each > 0).then_some(Slot::Output(slot));
+        let given = |slot: u16| (each > 0).then_some(Slot::Output(slot));
         let mut builder = Builder::default();
         for call in 0..self.calls {
             let params = ParamGrads {

@@ -120,7 +120,7 @@ impl Adjoint<'_> {
         &self,
         b: &mut Builder,
         parts: &[Rows],
-        n: u8,
+        n: u16,
         [heads, width]: [usize; 2],
         map: FeatureMap,
         weights: steps::ParamGrads,
