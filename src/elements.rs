@@ -53,8 +53,7 @@ impl Access {
         Needs {
             f16: self.dtype == Dtype::F16 && self.native,
             half: self.dtype == Dtype::F16 && !self.native,
-            subgroup: false,
-            words64: false,
+            ..Needs::default()
         }
     }
 }

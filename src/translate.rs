@@ -15,7 +15,7 @@ use naga::{
 
 use crate::{
     Error, Result,
-    gpu::{Kernel, Needs, Reflection, reflect},
+    gpu::{Kernel, Needs, Reflection, Value, reflect},
 };
 
 /// A kernel in the language of each graphics API, without run-time checks, as release pipelines are built.
@@ -23,10 +23,10 @@ use crate::{
 pub struct Translations {
     /// SPIR-V 1.3, in words.
     pub spirv: Vec<u32>,
-    /// Metal Shading Language 2.4.
-    pub msl: String,
-    /// HLSL of shader model 6.0, or 6.2 for kernels with native 16-bit floats.
-    pub hlsl: String,
+    /// Metal Shading Language 2.4; none for matrix units of 16 rows, which Metal has not.
+    pub msl: Option<String>,
+    /// HLSL of shader model 6.0, or 6.2 for kernels with native 16-bit floats; none for matrix units.
+    pub hlsl: Option<String>,
 }
 
 /// The naga capabilities that a kernel with these needs may use, and no others: what wgpu grants a device with the features
@@ -37,6 +37,7 @@ pub fn capabilities(needs: &Needs) -> Capabilities {
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, needs.half);
     capabilities.set(Capabilities::SUBGROUP, needs.subgroup);
     capabilities.set(Capabilities::SHADER_INT64, needs.words64);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, needs.matrices);
     capabilities
 }
 
@@ -63,11 +64,20 @@ pub fn translate(kernel: &Kernel) -> Result<Translations> {
         .into_iter()
         .map(|(binding, write)| (ResourceBinding { group: 0, binding }, write))
         .collect();
+    let matrices = kernel.needs.matrices;
+    let on_metal = !matrices || kernel.spec.0.contains(&("SIDE", Value::U32(8)));
+    let text =
+        |offered: bool, language, writer: &dyn Fn() -> std::result::Result<String, String>| {
+            let text = offered.then(|| guarded(language, writer));
+            text.transpose().map_err(wrong)
+        };
     Ok(Translations {
         spirv: guarded("SPIR-V", || write_spirv(kernel, &module, &info, &bindings))
             .map_err(wrong)?,
-        msl: guarded("MSL", || write_msl(&module, &info, &bindings)).map_err(wrong)?,
-        hlsl: guarded("HLSL", || write_hlsl(kernel, &module, &info, &bindings)).map_err(wrong)?,
+        msl: text(on_metal, "MSL", &|| write_msl(&module, &info, &bindings))?,
+        hlsl: text(!matrices, "HLSL", &|| {
+            write_hlsl(kernel, &module, &info, &bindings)
+        })?,
     })
 }
 
@@ -113,6 +123,12 @@ fn write_spirv(
     }
     if kernel.needs.words64 {
         capabilities.push(Capability::Int64);
+    }
+    if kernel.needs.matrices {
+        capabilities.extend([
+            Capability::CooperativeMatrixKHR,
+            Capability::VulkanMemoryModel,
+        ]);
     }
     if kernel.needs.subgroup {
         capabilities.extend([

@@ -32,7 +32,7 @@ use subquad::{
 use wgpu_naga_bridge::{create_validator, features_to_naga_capabilities};
 
 /// Folders of shaders whose kernels are not collected here yet.
-const NOT_COLLECTED: &[&str] = &["roof"];
+const NOT_COLLECTED: &[&str] = &["roof", "matrix"];
 
 /// Key and value widths stored as every type: narrow, one tile, odd, several tiles, widest.
 const WIDTHS: &[(usize, usize)] = &[(4, 4), (64, 64), (65, 65), (300, 20), (512, 512)];
@@ -431,6 +431,10 @@ fn features(needs: &Needs) -> (wgpu::Features, wgpu::DownlevelFlags) {
     features.set(wgpu::Features::SHADER_F16, needs.f16);
     features.set(wgpu::Features::SUBGROUP, needs.subgroup);
     features.set(wgpu::Features::SHADER_INT64, needs.words64);
+    features.set(
+        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
+        needs.matrices,
+    );
     let mut flags = wgpu::DownlevelFlags::empty();
     flags.set(wgpu::DownlevelFlags::SHADER_F16_IN_F32, needs.half);
     (features, flags)
@@ -438,12 +442,13 @@ fn features(needs: &Needs) -> (wgpu::Features, wgpu::DownlevelFlags) {
 
 #[test]
 fn capabilities_are_those_wgpu_grants() {
-    for bits in 0..16u32 {
+    for bits in 0..32u32 {
         let needs = Needs {
             f16: bits & 1 != 0,
             half: bits & 2 != 0,
             subgroup: bits & 4 != 0,
             words64: bits & 8 != 0,
+            matrices: bits & 16 != 0,
         };
         let (features, flags) = features(&needs);
         assert_eq!(
@@ -518,6 +523,14 @@ fn kernels_need_what_they_declare_and_no_more() {
                     ..needs
                 },
             ),
+            (
+                needs.matrices,
+                "matrices",
+                Needs {
+                    matrices: false,
+                    ..needs
+                },
+            ),
         ] {
             if declared && valid(&less).is_ok() {
                 return Err(format!("it declares {name} and does not need it"));
@@ -535,15 +548,19 @@ fn kernels_translate_to_every_language() {
     }
     each_kernel(|Found { kernel, .. }| {
         let translations = translate(kernel).map_err(|error| error.to_string())?;
-        if !translations.msl.contains("kernel void main_(") {
-            return Err("no entry point in its MSL".into());
-        }
         let [x, y, z] = kernel.workgroup;
-        if !translations
-            .hlsl
-            .contains(&format!("[numthreads({x}, {y}, {z})]"))
-        {
-            return Err("no entry point in its HLSL".into());
+        let entry = format!("[numthreads({x}, {y}, {z})]");
+        for (language, text, entry) in [
+            ("MSL", translations.msl, "kernel void main_("),
+            ("HLSL", translations.hlsl, &entry),
+        ] {
+            match text {
+                Some(text) if !text.contains(entry) => {
+                    return Err(format!("no entry point in its {language}"));
+                }
+                None if !kernel.needs.matrices => return Err(format!("no {language}")),
+                _ => {}
+            }
         }
         if validator {
             let bytes: Vec<u8> = translations
@@ -552,8 +569,14 @@ fn kernels_translate_to_every_language() {
                 .flat_map(|word| word.to_le_bytes())
                 .collect();
             let mut command = Command::new("spirv-val");
-            let (good, text) = run(command.args(["--target-env", "vulkan1.2", "-"]), &bytes)?;
-            if !good {
+            let target = match kernel.needs.matrices {
+                true => "vulkan1.3",
+                false => "vulkan1.2",
+            };
+            let (good, text) = run(command.args(["--target-env", target, "-"]), &bytes)?;
+            // CooperativeMatrixKHR, which validators before 2023.4 do not know.
+            let unknown = kernel.needs.matrices && text.contains("operand: 6022");
+            if !good && !unknown {
                 return Err(format!("spirv-val: {text}"));
             }
         }
@@ -701,6 +724,10 @@ fn pipelines_compile_on_every_preset() {
     let gpus: Vec<Gpu> = Caps::presets().iter().map(noop).collect();
     each_kernel(|Found { kernel, presets }| {
         let plan = alone(kernel)?;
+        // A device that executes nothing passes no test of its matrix units.
+        if kernel.needs.matrices {
+            return Ok(());
+        }
         for number in presets {
             record(&gpus[*number], std::slice::from_ref(&plan))?;
         }
@@ -709,7 +736,7 @@ fn pipelines_compile_on_every_preset() {
     for (number, gpu) in gpus.iter().enumerate() {
         let planned = found()
             .iter()
-            .filter(|found| found.presets.contains(&number));
+            .filter(|found| found.presets.contains(&number) && !found.kernel.needs.matrices);
         assert_eq!(gpu.pipelines(), planned.count());
     }
 }
@@ -832,15 +859,18 @@ fn no_return_can_skip_a_barrier() {
 const TINT_BATCH: usize = 500;
 
 /// Tint proves what naga does not: that barriers and subgroup operations lie in uniform control flow. `SUBQUAD_TINT` names
-/// a folder in which `npm install webgpu` was run. Kernels with 64-bit integers, which Tint does not know, have no such operations.
+/// a folder in which `npm install webgpu` was run. Kernels with 64-bit integers, which Tint does not know, have no such operations;
+/// those for matrix units, which it does not know either, are the same with plain arithmetic in their place.
 #[test]
 fn control_flow_is_uniform_to_tint() {
     let Some(folder) = std::env::var_os("SUBQUAD_TINT") else {
         println!("skipped: SUBQUAD_TINT does not name a folder with the npm package webgpu");
         return;
     };
-    let (wide, known): (Vec<_>, Vec<_>) =
-        found().iter().partition(|found| found.kernel.needs.words64);
+    let (wide, known): (Vec<_>, Vec<_>) = found()
+        .iter()
+        .filter(|found| !found.kernel.needs.matrices)
+        .partition(|found| found.kernel.needs.words64);
     for Found { kernel, .. } in wide {
         let source = kernel.source();
         assert!(!source.contains("Barrier") && !source.contains("subgroup"));

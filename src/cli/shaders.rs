@@ -45,8 +45,11 @@ pub fn shaders(out: &Path) -> Result<(), Failure> {
         write("wgsl", kernel.source().as_bytes())?;
         let words = translated.spirv.iter().flat_map(|word| word.to_le_bytes());
         write("spv", &words.collect::<Vec<u8>>())?;
-        write("metal", translated.msl.as_bytes())?;
-        write("hlsl", translated.hlsl.as_bytes())?;
+        for (extension, text) in [("metal", translated.msl), ("hlsl", translated.hlsl)] {
+            if let Some(text) = text {
+                write(extension, text.as_bytes())?;
+            }
+        }
     }
     write_whole(&out.join("index.txt"), index.as_bytes())?;
     say!(

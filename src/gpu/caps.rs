@@ -45,6 +45,17 @@ pub struct Coop {
     pub c: String,
 }
 
+/// Matrix units that kernels may use: products of squares of f16 with sums in f32, by the invocations of a subgroup together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrices {
+    /// Rows and columns of a square: 16 or 8.
+    pub side: u32,
+    /// Invocations of a subgroup.
+    pub lanes: u32,
+    /// Whether there are such units; else plain arithmetic stands in for them, which is for tests.
+    pub native: bool,
+}
+
 /// Capabilities and limits of a device: everything a planner may ask.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
@@ -64,8 +75,10 @@ pub struct Caps {
     pub subgroup: Option<(u32, u32)>,
     /// 64-bit integers in shaders.
     pub words64: bool,
-    /// Matrix products in hardware.
+    /// Matrix products in hardware, as the adapter lists them.
     pub coop: Vec<Coop>,
+    /// The matrix units that kernels use: those of the list that passed a test when the device was opened.
+    pub matrices: Option<Matrices>,
     /// Workgroup memory.
     pub workgroup_bytes: u32,
     /// Invocations per workgroup.
@@ -109,6 +122,59 @@ impl Caps {
             && (!needs.half || self.half)
             && (!needs.subgroup || self.subgroup.is_some())
             && (!needs.words64 || self.words64)
+            && (!needs.matrices || self.matrices.is_some_and(|units| units.native))
+    }
+
+    /// Matrix units of the adapter's list that kernels here could use, if they work: the size of subgroups must be known.
+    pub(super) fn listed_matrices(&self) -> Option<Matrices> {
+        let lanes = match (self.class, self.subgroup?) {
+            // The sizes that Metal is credited with mean nothing.
+            (Class::Apple, _) => 32,
+            (_, (least, most)) if least == most => most,
+            _ => return None,
+        };
+        let side = [16, 8].into_iter().find(|side| {
+            let fits = |coop: &&Coop| coop.mnk == [*side; 3] && coop.ab == "F16" && coop.c == "F32";
+            self.coop.iter().any(|coop| fits(&coop))
+        })?;
+        let units = Matrices {
+            side,
+            lanes,
+            native: true,
+        };
+        (self.f16 && lanes <= side * side).then_some(units)
+    }
+
+    /// With plain arithmetic in place of matrix units, where kernels for them can be tested so.
+    #[cfg(feature = "cli")]
+    pub(crate) fn with_plain_matrices(&self, side: u32) -> Option<Caps> {
+        let lanes = self
+            .subgroup
+            .filter(|(least, most)| self.f16 && least == most)?
+            .1;
+        let units = Matrices {
+            side,
+            lanes,
+            native: false,
+        };
+        Some(Caps {
+            matrices: Some(units),
+            ..self.clone()
+        })
+    }
+
+    /// With its matrix units, without any, and with what stands in for them in tests.
+    #[cfg(feature = "cli")]
+    pub(crate) fn each_matrices(&self) -> Vec<Caps> {
+        let without = Caps {
+            matrices: None,
+            ..self.clone()
+        };
+        let own = self.matrices.map(|_| self.clone());
+        let plain = [16, 8].map(|side| without.with_plain_matrices(side));
+        (own.into_iter().chain([without.clone()]))
+            .chain(plain.into_iter().flatten())
+            .collect()
     }
 
     /// The least a conformant WebGPU device with immediates offers.
@@ -123,6 +189,7 @@ impl Caps {
             subgroup: None,
             words64: false,
             coop: Vec::new(),
+            matrices: None,
             workgroup_bytes: 16 << 10,
             invocations: 256,
             groups_per_dim: 65_535,
@@ -210,7 +277,7 @@ impl Caps {
     pub fn apple() -> Caps {
         let coop = Coop {
             mnk: [8, 8, 8],
-            ab: "F32".into(),
+            ab: "F16".into(),
             c: "F32".into(),
         };
         Caps {
@@ -227,7 +294,7 @@ impl Caps {
 
     /// Every preset, for tests that hold on all devices.
     pub fn presets() -> Vec<Caps> {
-        vec![
+        [
             Caps::webgpu_floor(),
             Caps::lavapipe(),
             Caps::nvidia(),
@@ -235,6 +302,11 @@ impl Caps {
             Caps::intel(),
             Caps::apple(),
         ]
+        .map(|caps| Caps {
+            matrices: caps.listed_matrices(),
+            ..caps
+        })
+        .into()
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Needs {
     pub subgroup: bool,
     /// 64-bit integers.
     pub words64: bool,
+    /// Matrix units.
+    pub matrices: bool,
 }
 
 /// A member of a kernel's parameter struct: name and offset in bytes.
@@ -182,6 +184,9 @@ impl Kernel {
         let mut text = String::new();
         if self.needs.f16 {
             text.push_str("enable f16;\n");
+        }
+        if self.needs.matrices {
+            text.push_str("enable wgpu_cooperative_matrix;\n");
         }
         text.push_str(&self.spec.prelude());
         for part in &self.parts {

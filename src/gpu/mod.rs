@@ -6,6 +6,7 @@
 mod caps;
 mod disk;
 mod kernel;
+mod matrices;
 mod pass;
 mod pipeline;
 mod pool;
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-pub use caps::{Caps, Class, Coop, DEFAULT_SCRATCH_BYTES};
+pub use caps::{Caps, Class, Coop, DEFAULT_SCRATCH_BYTES, Matrices};
 use disk::Disk;
 pub use kernel::{Field, Kernel, Needs, Part, Spec, Value};
 pub(crate) use kernel::{params, part};
@@ -63,13 +64,20 @@ impl Gpu {
     /// `Argument` for a profile that cannot be read or is another adapter's.
     pub fn open(select: &Select) -> Result<Gpu> {
         let adapter = select::pick(select)?;
-        let (device, queue) = pollster::block_on(
-            adapter.request_device(&Gpu::device_request(&adapter)),
-        )
-        .map_err(|error| Error::Device {
-            adapter: adapter.get_info().name,
-            message: error.to_string(),
-        })?;
+        let request = Gpu::device_request(&adapter);
+        let without = wgpu::DeviceDescriptor {
+            required_features: request.required_features
+                - wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
+            ..request.clone()
+        };
+        let open = |request| pollster::block_on(adapter.request_device(request));
+        // A driver that lists matrix units and then refuses them is used without.
+        let (device, queue) = open(&request)
+            .or_else(|_| open(&without))
+            .map_err(|error| Error::Device {
+                adapter: adapter.get_info().name,
+                message: error.to_string(),
+            })?;
         let gpu = Gpu::assemble(device, queue, Some(&adapter), select)?;
         let lost = gpu.0.lost.clone();
         gpu.0
@@ -109,6 +117,9 @@ impl Gpu {
             label: Some("subquad"),
             required_features: adapter.features() & select::wanted_features(),
             required_limits: adapter.limits(),
+            // SAFETY: the one experimental feature asked for is matrix units, whose kernels are this crate's own, keep within
+            // their arrays, and run only on a device where they were found to compute what they should.
+            experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
             ..Default::default()
         }
     }
@@ -128,7 +139,8 @@ impl Gpu {
             .pipeline_cache
             .as_deref()
             .and_then(|folder| Disk::open(&device, folder));
-        Ok(Gpu(Arc::new(Inner {
+        caps.matrices = caps.listed_matrices();
+        let mut gpu = Gpu(Arc::new(Inner {
             device,
             queue,
             caps,
@@ -140,7 +152,17 @@ impl Gpu {
             lost: Arc::default(),
             uncaptured: Arc::default(),
             in_flight: Mutex::default(),
-        })))
+        }));
+        if let Some(units) = gpu.caps().matrices {
+            // Whatever goes wrong with them, there is a way without.
+            let good = matrices::work(&gpu, units, units.parts()).unwrap_or(false);
+            if let Some(inner) = Arc::get_mut(&mut gpu.0) {
+                inner.caps.matrices = inner.caps.matrices.filter(|_| good);
+                inner.pipelines = Pipelines::default();
+                inner.pool = Pool::default();
+            }
+        }
+        Ok(gpu)
     }
 
     /// What the device can do.

@@ -160,6 +160,7 @@ pub(super) fn wanted_features() -> wgpu::Features {
         | wgpu::Features::SHADER_INT64
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::PIPELINE_CACHE
+        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
 }
 
 /// Refuses devices on which no kernel would run.
@@ -236,6 +237,7 @@ fn read(
         adapter.get_downlevel_capabilities().flags
     });
     let coop = adapter
+        .filter(|_| features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX))
         .map(wgpu::Adapter::cooperative_matrix_properties)
         .unwrap_or_default();
     Caps {
@@ -259,6 +261,7 @@ fn read(
                 c: format!("{:?}", p.cr_type),
             })
             .collect(),
+        matrices: None,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         invocations: limits
             .max_compute_invocations_per_workgroup
