@@ -70,6 +70,9 @@ enum Command {
     Check {
         /// Case files and folders of them.
         paths: Vec<PathBuf>,
+        /// Only cases whose operator and name, as operator/name, contain this.
+        #[arg(long)]
+        filter: Option<String>,
         /// Only the planner's choice, not every plan.
         #[arg(long)]
         quick: bool,
@@ -221,10 +224,17 @@ fn command(
                 gpu,
             })
         }
-        Command::Check { paths, quick } => {
-            let gpu = open()?;
-            check::check(&check::Check { paths, gpu, quick }).map(drop)
-        }
+        Command::Check {
+            paths,
+            filter,
+            quick,
+        } => check::check(&check::Check {
+            paths,
+            filter,
+            gpu: open()?,
+            quick,
+        })
+        .map(drop),
         Command::Bench {
             filter,
             json,

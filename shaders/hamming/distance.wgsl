@@ -3,6 +3,8 @@
 // 0 a: array<u32>, a[a_offset + i*words + w]      1 b: array<u32>, b[b_offset + j*words + w]
 // 2 out: of an epilogue, which says how distances lie in it
 //
+// The entry is of a part, which calls pairs(first_row, first_column, ..) of a tile part.
+//
 // A row of tiles is `across` tiles wide; with FOLDED, rows of tiles above the diagonal are laid together in pairs of one length.
 struct Params {
     a_offset: u32,
@@ -42,12 +44,4 @@ fn place(index: u32) -> vec3u {
     let row = select(lower, upper, in_upper);
     let column = row + select(c - len, c, in_upper);
     return vec3u(row, column, select(0u, 1u, index < p.groups && (in_upper || lower > upper)));
-}
-
-@compute @workgroup_size(SIDE * SIDE)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lid: u32) {
-    let here = place(group_index(group, grid));
-    if (here.z == 1u) {
-        pairs(here.x * TILE, here.y * TILE, lid);
-    }
 }

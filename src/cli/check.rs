@@ -14,6 +14,8 @@ use crate::{
 pub struct Check {
     /// Case files and folders; none means the built-in cases.
     pub paths: Vec<PathBuf>,
+    /// Part of `operator/name` of the cases that are wanted; none means all.
+    pub filter: Option<String>,
     /// The device, or none for the CPU reference.
     pub gpu: Option<Gpu>,
     /// Only the planner's choice, not every plan.
@@ -36,7 +38,7 @@ pub struct Tally {
 /// # Errors
 /// `Missed` when a case misses its tolerance; `File`, `Case` for a file that is no case; those of the device.
 pub fn check(args: &Check) -> Result<Tally, Failure> {
-    let cases = if args.paths.is_empty() {
+    let mut cases: Vec<Case> = if args.paths.is_empty() {
         ops().iter().flat_map(|op| (op.builtin)()).collect()
     } else {
         let files = case_files(&args.paths)?;
@@ -50,6 +52,14 @@ pub fn check(args: &Check) -> Result<Tally, Failure> {
             .map(|file| Case::read(file, None, &Map::new()))
             .collect::<Result<Vec<_>, _>>()?
     };
+    if let Some(filter) = &args.filter {
+        cases.retain(|case| format!("{}/{}", case.op, case.name).contains(filter));
+        if cases.is_empty() {
+            return Err(Failure::Usage(format!(
+                "no case's operator and name contain \"{filter}\""
+            )));
+        }
+    }
     let mut tally = Tally::default();
     for case in &cases {
         match case.bind() {

@@ -41,6 +41,16 @@ impl Matrices {
             .with("UNITS", units)
     }
 
+    /// What a plan's label says of them.
+    pub(crate) fn label(self) -> String {
+        let plain = if self.native {
+            ""
+        } else {
+            ", in plain arithmetic"
+        };
+        format!(", matrix units of {}{plain}", self.side)
+    }
+
     /// What such a kernel needs.
     pub(crate) fn needs(self) -> Needs {
         Needs {

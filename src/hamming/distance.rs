@@ -213,7 +213,13 @@ pub(crate) fn check(shape: &Pairs, count: Count, store: Store) -> Result<()> {
 /// # Errors
 /// As [`distances`].
 pub fn plan(shape: &Pairs, count: Count, store: Store, caps: &Caps) -> Result<Plan> {
-    plan_tiled(shape, count, store, Tile::new(caps), caps)
+    plan_tiled(
+        shape,
+        count,
+        store,
+        Tile::new(count, shape.bits, caps),
+        caps,
+    )
 }
 
 /// [`plan`] with the tile given.
@@ -250,7 +256,8 @@ pub fn plan_symmetric(
     triangle: Triangle,
     caps: &Caps,
 ) -> Result<Plan> {
-    plan_symmetric_tiled([n, bits], count, triangle, Tile::new(caps), caps)
+    let tile = Tile::new(count, bits, caps);
+    plan_symmetric_tiled([n, bits], count, triangle, tile, caps)
 }
 
 /// [`plan_symmetric`] with the tile given.

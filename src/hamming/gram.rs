@@ -75,7 +75,12 @@ pub(crate) fn check(shape: &Pairs, function: Function) -> Result<()> {
 /// # Errors
 /// As [`gram`].
 pub fn plan(shape: &Pairs, function: Function, caps: &Caps) -> Result<Plan> {
-    plan_tiled(shape, function, Tile::new(caps), caps)
+    plan_tiled(
+        shape,
+        function,
+        Tile::new(Count::Common, shape.bits, caps),
+        caps,
+    )
 }
 
 /// [`plan`] with the tile given.

@@ -3,7 +3,7 @@
 use super::distance::Count;
 use crate::{
     choice::{Choice, Entry},
-    gpu::{Caps, Class, Part, Spec, part},
+    gpu::{Caps, Class, Matrices, Needs, Part, Spec, part},
 };
 
 /// Whether words pass through workgroup memory, with 4 by 4 pairs an invocation instead of 8 by 8.
@@ -18,56 +18,117 @@ pub(crate) const STAGED: Choice = Choice {
     otherwise: 1,
 };
 
+/// Bits from which on matrix units are taken where there are any: below, words are counted sooner than unpacked.
+const UNPACKED_BITS: usize = 256;
+
+/// Subgroups of a workgroup on matrix units.
+const UNITS: u32 = 4;
+
 /// How a kernel computes tiles of pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tile {
     /// Rows and columns of a tile.
     pub side: u32,
-    /// Rows and columns that an invocation has of it.
-    pub each: u32,
-    /// Whether words pass through workgroup memory.
-    pub staged: bool,
+    way: Way,
+}
+
+/// By what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Words pass through workgroup memory, 4 by 4 pairs an invocation.
+    Staged,
+    /// Words straight from memory, 8 by 8 pairs an invocation.
+    Wide,
+    /// Bits as numbers.
+    Units(Matrices),
 }
 
 impl Tile {
     /// The one for a device.
-    pub fn new(caps: &Caps) -> Tile {
-        let [staged, direct] = Tile::all();
-        if caps.choose(&STAGED) == 1 {
-            staged
-        } else {
-            direct
-        }
+    pub fn new(count: Count, bits: usize, caps: &Caps) -> Tile {
+        let units = Tile::units(count, bits, caps).filter(|_| bits >= UNPACKED_BITS);
+        units.unwrap_or_else(|| {
+            Tile::of(match caps.choose(&STAGED) {
+                1 => Way::Staged,
+                _ => Way::Wide,
+            })
+        })
     }
 
-    /// All there are.
-    pub fn all() -> [Tile; 2] {
-        let tile = |side, each, staged| Tile { side, each, staged };
-        [tile(64, 4, true), tile(64, 8, false)]
+    fn of(way: Way) -> Tile {
+        Tile { side: 64, way }
+    }
+
+    /// By the device's matrix units, where they can count this: sums of whole numbers below 2^24 are exact.
+    fn units(count: Count, bits: usize, caps: &Caps) -> Option<Tile> {
+        let units = caps.matrices.filter(|_| bits < 1 << 24)?;
+        let tile = Tile::of(Way::Units(units));
+        let fits = tile.workgroup_bytes() <= caps.workgroup_bytes;
+        let counted = matches!(count, Count::Bits | Count::Common);
+        (fits && counted).then_some(tile)
+    }
+
+    /// All there are, with what stands in for matrix units.
+    #[cfg(feature = "cli")]
+    pub fn all(count: Count, bits: usize, caps: &Caps) -> Vec<Tile> {
+        let each = caps.each_matrices().into_iter();
+        ([Way::Staged, Way::Wide].map(Tile::of).into_iter())
+            .chain(each.filter_map(|caps| Tile::units(count, bits, &caps)))
+            .collect()
+    }
+
+    /// For people.
+    pub fn label(self) -> String {
+        let way = match self.way {
+            Way::Staged => ", staged".into(),
+            Way::Wide => String::new(),
+            Way::Units(units) => units.label(),
+        };
+        format!("tiles of {}{way}", self.side)
     }
 
     /// Invocations of a workgroup.
     pub fn lanes(self) -> u32 {
-        (self.side / self.each).pow(2)
+        match self.way {
+            Way::Staged => (self.side / 4).pow(2),
+            Way::Wide => (self.side / 8).pow(2),
+            Way::Units(units) => UNITS * units.lanes,
+        }
     }
 
     /// Workgroup memory of the tile part.
     pub fn workgroup_bytes(self) -> u32 {
-        match self.staged {
+        match self.way {
             // Two operands, eight words.
-            true => 2 * 4 * 8 * self.side,
-            false => 0,
+            Way::Staged => 2 * 4 * 8 * self.side,
+            Way::Wide => 0,
+            // 32 halves and 8 to spare of each code; a square of sums a unit.
+            Way::Units(units) => 2 * 2 * self.side * 40 + 4 * UNITS * units.side.pow(2),
         }
     }
 
-    /// The parts that compute a tile's pairs, and the one that counts.
+    /// What the parts need.
+    pub fn needs(self) -> Needs {
+        match self.way {
+            Way::Units(units) => units.needs(),
+            _ => Needs::default(),
+        }
+    }
+
+    /// The parts that compute a tile's pairs, with the entry, and the one that counts.
     pub fn parts(self, count: Count) -> Vec<Part> {
-        let mut parts = match self.staged {
-            true => vec![
+        let entry = part!("hamming/distance_lanes.wgsl");
+        let mut parts = match self.way {
+            Way::Staged => vec![
+                entry,
                 part!("hamming/tile_staged.wgsl"),
                 part!("hamming/tile_emit.wgsl"),
             ],
-            false => vec![part!("hamming/tile_wide.wgsl")],
+            Way::Wide => vec![entry, part!("hamming/tile_wide.wgsl")],
+            Way::Units(units) => {
+                let own = [part!("hamming/tile_matrices.wgsl")].into_iter();
+                return own.chain(units.parts()).collect();
+            }
         };
         let pair = match count {
             Count::Bits => part!("hamming/pair_xor.wgsl"),
@@ -80,9 +141,12 @@ impl Tile {
 
     /// The constants that the parts ask for.
     pub fn spec(self, count: Count) -> Spec {
-        let spec = Spec::default()
-            .with("TILE", self.side)
-            .with("EACH", self.each);
+        let spec = match self.way {
+            Way::Staged => Spec::default().with("EACH", 4),
+            Way::Wide => Spec::default().with("EACH", 8),
+            Way::Units(units) => units.spec(UNITS).with("SIGNED", count == Count::Bits),
+        };
+        let spec = spec.with("TILE", self.side);
         match count {
             // The highest bit of each field.
             Count::Symbols(width) => spec.with("TOP", top_bits(width)),

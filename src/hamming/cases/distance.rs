@@ -86,7 +86,8 @@ impl Problem for Matrix {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        each_tile(caps, all, |tile| {
+        let kind = (self.count, self.shape.bits);
+        each_tile(kind, caps, all, |tile| {
             distance::plan_tiled(&self.shape, self.count, self.store, tile, caps)
         })
     }
@@ -130,14 +131,16 @@ impl Problem for Matrix {
 
 /// The plan with the tile for a device, then, if asked for, with every other that it can run.
 pub(super) fn each_tile(
+    (count, bits): (Count, usize),
     caps: &Caps,
     all: bool,
     plan: impl Fn(Tile) -> Result<Plan, Error>,
 ) -> Result<Vec<Plan>, Error> {
-    let own = Tile::new(caps);
+    let own = Tile::new(count, bits, caps);
     let mut plans = vec![plan(own)?];
     if all {
-        let others = Tile::all().into_iter().filter(|tile| *tile != own);
+        let others = Tile::all(count, bits, caps).into_iter();
+        let others = others.filter(|tile| *tile != own);
         plans.extend(others.filter_map(|tile| plan(tile).ok()));
     }
     Ok(plans)
@@ -187,7 +190,7 @@ impl Problem for Symmetric {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        each_tile(caps, all, |tile| {
+        each_tile((self.count, self.bits), caps, all, |tile| {
             let sizes = [self.n, self.bits];
             distance::plan_symmetric_tiled(sizes, self.count, self.triangle, tile, caps)
         })
@@ -225,6 +228,7 @@ fn builtin() -> Vec<Case> {
         made("distance_odd_u16", [33, 77, 70], json!({ "store": "u16" })),
         made("distance_bytes", [20, 40, 64], json!({ "symbol_bits": 8 })),
         made("distance_common", [5, 66, 300], json!({ "pair": "and" })),
+        made("distance_long", [70, 66, 300], json!({})),
         made("distance_one_bit", [3, 3, 1], json!({})),
         made("distance_no_rows", [0, 5, 32], json!({})),
         made("distance_no_columns", [5, 0, 32], json!({ "store": "u16" })),

@@ -10,7 +10,7 @@ use crate::{
     hamming::{
         bits::words,
         cpu,
-        distance::Pairs,
+        distance::{Count, Pairs},
         gram::{self, Function},
     },
     plan::Plan,
@@ -74,7 +74,7 @@ impl Problem for Gram {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        each_tile(caps, all, |tile| {
+        each_tile((Count::Common, self.shape.bits), caps, all, |tile| {
             gram::plan_tiled(&self.shape, self.function, tile, caps)
         })
     }

@@ -7,7 +7,7 @@ use bytemuck::bytes_of;
 use super::{Count, Pairs, Store, Triangle};
 use crate::{
     Error, Result,
-    gpu::{Caps, Dtype, Kernel, Needs, Part, params, part},
+    gpu::{Caps, Dtype, Kernel, Part, params, part},
     hamming::{
         bits::{last_mask, words},
         tile::Tile,
@@ -66,7 +66,7 @@ impl<'a> Planner<'a> {
                 .chain(emit.iter().copied())
                 .collect(),
             spec: tile.spec(count).with("FOLDED", folded),
-            needs: Needs::default(),
+            needs: tile.needs(),
             params: DistanceParams::FIELDS,
             workgroup: [tile.lanes(), 1, 1],
             workgroup_bytes: tile.workgroup_bytes(),
@@ -103,15 +103,7 @@ impl<'a> Planner<'a> {
         if builder.steps.is_empty() {
             builder.scratch.clear();
         }
-        let plan = builder.plan(
-            op,
-            format!(
-                "tiles of {}{}",
-                self.tile.side,
-                if self.tile.staged { ", staged" } else { "" }
-            ),
-            work,
-        );
+        let plan = builder.plan(op, self.tile.label(), work);
         plan.check(self.caps)?;
         Ok(plan)
     }
