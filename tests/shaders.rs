@@ -64,6 +64,7 @@ fn found() -> &'static [Found] {
             for f16 in HashSet::from([preset.f16, false]) {
                 let caps = Caps {
                     f16,
+                    matrices: preset.matrices.filter(|_| f16),
                     ..preset.clone()
                 };
                 let mut plans = linear_plans(&caps);

@@ -73,6 +73,7 @@ fn kernels() -> Result<Vec<Arc<Kernel>>, Failure> {
         for f16 in [preset.f16, false] {
             let caps = Caps {
                 f16,
+                matrices: preset.matrices.filter(|_| f16),
                 ..preset.clone()
             };
             let mut plans = linear_plans(&caps)?;
