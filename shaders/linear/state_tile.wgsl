@@ -9,11 +9,6 @@ const TY: u32 = 256u / TX;
 const S_ROWS: u32 = KEY_PAD / TY;
 const KEY_VECS: u32 = KEY_PAD / 4u;
 
-// The arena of the update: TOKEN_SLAB tokens of a, of u and, where columns fade, of their factors.
-const ARENA_KEYS: u32 = 0u;
-const ARENA_VALUES: u32 = TOKEN_SLAB * KEY_VECS;
-const ARENA_FADING: u32 = ARENA_VALUES + TOKEN_SLAB * TX;
-
 var<private> s: array<vec4f, S_ROWS>;
 // What the chunk adds, summed by itself: S is rounded once a chunk and not once a token, which counts in long sums.
 var<private> added: array<vec4f, S_ROWS>;
@@ -121,63 +116,11 @@ fn tail(here: Place, chunk: Chunk, i: u32, row: u32) -> vec4f {
     return exp(sum);
 }
 
-fn stage_keys(here: Place, chunk: Chunk, n: u32, lid: u32) {
-    for (var e = lid; e < TOKEN_SLAB * KEY_VECS; e += 256u) {
-        let i = n * TOKEN_SLAB + e / KEY_VECS;
-        let row = 4u * (e % KEY_VECS);
-        arena[ARENA_KEYS + e] = tail(here, chunk, i, row) * source_row(row_at(here.keys, chunk, i), row, i < chunk.length && row < p.key);
-    }
-}
-
-fn stage_values(here: Place, chunk: Chunk, n: u32, lid: u32) {
-    for (var e = lid; e < TOKEN_SLAB * TX; e += 256u) {
-        let i = n * TOKEN_SLAB + e / TX;
-        let column = here.column + 4u * (e % TX);
-        if (!DELTA) {
-            arena[ARENA_VALUES + e] = source_column(row_at(here.values, chunk, i), column, i < chunk.length && column < p.value);
-        }
-        if (DECAY == DECAY_COLUMNS) {
-            arena[ARENA_FADING + e] = exp(channels_at(here, chunk, i, column, p.value));
-        }
-    }
-}
-
 fn clear_added() {
     for (var i = 0u; i < S_ROWS; i++) {
         added[i] = vec4f();
     }
     keys_added = vec4f();
-}
-
-fn add_slab(lid: u32) {
-    let tx = lid % TX;
-    let first = lid / TX * S_ROWS;
-    for (var j = 0u; j < TOKEN_SLAB; j++) {
-        let vj = arena[ARENA_VALUES + j * TX + tx];
-        let at = j * KEY_PAD + first;
-        if (DECAY == DECAY_COLUMNS) {
-            let f = arena[ARENA_FADING + j * TX + tx];
-            for (var i = 0u; i < S_ROWS; i++) {
-                added[i] *= f;
-            }
-        }
-        if (S_ROWS % 4u == 0u) {
-            for (var i = 0u; i < S_ROWS / 4u; i++) {
-                let kj = arena[ARENA_KEYS + at / 4u + i];
-                added[4u * i] = fma(vec4f(kj.x), vj, added[4u * i]);
-                added[4u * i + 1u] = fma(vec4f(kj.y), vj, added[4u * i + 1u]);
-                added[4u * i + 2u] = fma(vec4f(kj.z), vj, added[4u * i + 2u]);
-                added[4u * i + 3u] = fma(vec4f(kj.w), vj, added[4u * i + 3u]);
-            }
-        } else {
-            for (var i = 0u; i < S_ROWS; i++) {
-                added[i] = fma(vec4f(arena[ARENA_KEYS + (at + i) / 4u][(at + i) % 4u]), vj, added[i]);
-            }
-        }
-        if (NORMALIZE && lid < KEY_VECS) {
-            keys_added += arena[ARENA_KEYS + j * KEY_VECS + lid];
-        }
-    }
 }
 
 fn update_state(here: Place, chunk: Chunk, lid: u32) {

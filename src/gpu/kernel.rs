@@ -127,6 +127,19 @@ pub struct Needs {
     pub matrices: bool,
 }
 
+impl Needs {
+    /// What two parts of a kernel need together.
+    pub(crate) fn and(self, other: Needs) -> Needs {
+        Needs {
+            f16: self.f16 || other.f16,
+            half: self.half || other.half,
+            subgroup: self.subgroup || other.subgroup,
+            words64: self.words64 || other.words64,
+            matrices: self.matrices || other.matrices,
+        }
+    }
+}
+
 /// A member of a kernel's parameter struct: name and offset in bytes.
 pub type Field = (&'static str, usize);
 

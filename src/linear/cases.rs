@@ -373,6 +373,19 @@ impl LinearAttention {
     }
 }
 
+/// Plans for several devices, each once.
+fn distinct(each: impl Iterator<Item = Result<Vec<Plan>, Error>>) -> Result<Vec<Plan>, Error> {
+    let mut plans: Vec<Plan> = Vec::new();
+    for more in each {
+        for plan in more? {
+            if plans.iter().all(|other| other.steps != plan.steps) {
+                plans.push(plan);
+            }
+        }
+    }
+    Ok(plans)
+}
+
 impl Problem for LinearAttention {
     fn inputs(&self) -> Vec<&Array> {
         let states = [&self.initial_state, &self.initial_z];
@@ -455,7 +468,11 @@ impl Problem for LinearAttention {
             (false, false) => {
                 plan::forward(&self.shape, &self.options, states, caps).map(|plan| vec![plan])
             }
-            (false, true) => plan::variants(&self.shape, &self.options, states, caps),
+            (false, true) => distinct(
+                caps.each_matrices()
+                    .iter()
+                    .map(|caps| plan::variants(&self.shape, &self.options, states, caps)),
+            ),
         }
     }
 

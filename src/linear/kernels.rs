@@ -411,13 +411,12 @@ pub(super) fn sweep(tile: &SweepTile, variant: SweepVariant, key: usize) -> Arc<
     })
 }
 
-fn score_parts(tile: &ChunkTile) -> [Part; 2] {
-    let scores = if tile.pairs() {
+fn score_part(tile: &ChunkTile) -> Part {
+    if tile.pairs() {
         part!("linear/scores_pairs.wgsl")
     } else {
         part!("linear/scores_tile.wgsl")
-    };
-    [part!("linear/gates.wgsl"), scores]
+    }
 }
 
 /// The walk by chunks; with `totals`, the sums of log decays of every walker and segment go to binding 3.
@@ -427,20 +426,30 @@ pub(super) fn chunk(tile: &ChunkTile, variant: &Variant, totals: bool) -> Arc<Ke
     } else {
         part!("linear/totals_none.wgsl")
     };
-    let parts = [
+    let mut parts = vec![
         part!("linear/chunk.wgsl"),
         part!("linear/state_tile.wgsl"),
+        part!("linear/gates.wgsl"),
         totals,
     ];
+    match tile.units {
+        None => parts.extend([part!("linear/chunk_lanes.wgsl"), score_part(tile)]),
+        Some(units) => {
+            parts.push(part!("linear/chunk_matrices.wgsl"));
+            parts.extend(units.parts());
+        }
+    }
     Arc::new(Kernel {
         name: "linear/chunk",
         parts: parts
             .into_iter()
-            .chain(score_parts(tile))
             .chain(variant.parts(variant.rule_part(true)))
             .collect(),
         spec: variant.spec(tile.spec()),
-        needs: variant.access.needs(),
+        needs: match tile.units {
+            None => variant.access.needs(),
+            Some(units) => units.needs().and(variant.access.needs()),
+        },
         params: WalkParams::FIELDS,
         workgroup: [256, 1, 1],
         workgroup_bytes: tile.bytes(),
@@ -460,11 +469,14 @@ pub(super) fn delta_prepare(tile: &ChunkTile, variant: &Variant) -> Arc<Kernel> 
     };
     Arc::new(Kernel {
         name: "linear/delta_prepare",
-        parts: [part!("linear/delta_prepare.wgsl")]
-            .into_iter()
-            .chain(score_parts(tile))
-            .chain(variant.parts(variant.rule_part(false)))
-            .collect(),
+        parts: [
+            part!("linear/delta_prepare.wgsl"),
+            part!("linear/gates.wgsl"),
+        ]
+        .into_iter()
+        .chain([score_part(tile)])
+        .chain(variant.parts(variant.rule_part(false)))
+        .collect(),
         spec: variant.spec(tile.prepare_spec()),
         needs: variant.access.needs(),
         params: WalkParams::FIELDS,

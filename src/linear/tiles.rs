@@ -3,7 +3,7 @@
 use super::kernels::Fading;
 use crate::{
     choice::{Choice, Entry},
-    gpu::{Caps, Class, Spec},
+    gpu::{Caps, Class, Matrices, Spec},
 };
 
 /// Tokens of a chunk, where they do not fade row by row; 32 where workgroup memory is less than 32 KiB.
@@ -50,7 +50,12 @@ pub struct ChunkTile {
     fading: Fading,
     /// Whether the sum of keys is kept.
     normalized: bool,
+    /// Matrix units that compute the products.
+    pub units: Option<Matrices>,
 }
+
+/// Channels that are staged at a time for matrix units.
+const UNIT_CHANNELS: u32 = 32;
 
 impl ChunkTile {
     /// The tile for these widths: the widest column tile that keeps the state at 32 registers an invocation, and the longest
@@ -86,11 +91,43 @@ impl ChunkTile {
             token_slab: 16,
             fading,
             normalized,
+            units: None,
         };
         while tile.token_slab > 4 && tile.slab_vecs() > tile.channel_vecs() {
             tile.token_slab /= 2;
         }
         tile
+    }
+
+    /// The same by matrix units, for states that fade as a whole, where there is room: with shorter chunks if need be.
+    pub(super) fn on_units(self, units: Matrices, key: usize, caps: &Caps) -> Option<ChunkTile> {
+        let rows = 1024 / self.value_tile;
+        let key_pad = (key as u32).next_multiple_of(rows.max(UNIT_CHANNELS));
+        let sizes = [self.chunk, 32].into_iter().map(|chunk| ChunkTile {
+            chunk: chunk.min(self.chunk),
+            key_pad,
+            token_slab: 16,
+            units: Some(units),
+            ..self
+        });
+        // An invocation has 4 columns and `chunk_matrices` 256 of them, whole subgroups.
+        let whole = !self.normalized && !self.pairs() && 256 % units.lanes == 0;
+        let state = key_pad * self.value_tile <= 8192;
+        let mut fitting = sizes.filter(|tile| tile.bytes() <= caps.workgroup_bytes);
+        fitting.next().filter(|_| whole && state)
+    }
+
+    /// Halves that `chunk_matrices` stages: channels of x, a and S, or scores with tokens of b and a.
+    fn halves(&self) -> u32 {
+        let [chunk, columns, keys] = [self.chunk, self.value_tile, self.key_pad].map(|n| n + 8);
+        let read = 2 * self.chunk * (UNIT_CHANNELS + 8) + 2 * UNIT_CHANNELS * columns;
+        let combined = 2 * self.chunk * chunk + self.token_slab * (columns + 2 * keys);
+        read.max(combined)
+    }
+
+    /// Sums that it takes back at a time: all scores, or all outputs.
+    fn wide(&self) -> u32 {
+        self.chunk * self.chunk.max(self.value_tile)
     }
 
     /// Vectors of the arena of `chunk` for 16 channels of x, of a and of S.
@@ -136,18 +173,22 @@ impl ChunkTile {
         self.channel_vecs().max(self.slab_vecs())
     }
 
-    fn shared_bytes(&self) -> u32 {
-        4 * self.chunk * self.chunk + (4 * self.gates()).next_multiple_of(16)
+    fn gates_bytes(&self) -> u32 {
+        (4 * self.gates()).next_multiple_of(16)
     }
 
     /// Workgroup memory of `chunk`.
     pub(super) fn bytes(&self) -> u32 {
-        16 * (self.arena() + self.z_vecs() + self.row_vecs()) + self.shared_bytes()
+        let own = match self.units {
+            None => 16 * self.arena() + 4 * self.chunk * self.chunk,
+            Some(_) => 2 * self.halves() + 4 * self.wide() + 4 * (256 + 16),
+        };
+        own + 16 * (self.z_vecs() + self.row_vecs()) + self.gates_bytes()
     }
 
     /// Workgroup memory of `delta_prepare`.
     pub(super) fn prepare_bytes(&self) -> u32 {
-        16 * self.pair_vecs() + self.shared_bytes()
+        16 * self.pair_vecs() + 4 * self.chunk * self.chunk + self.gates_bytes()
     }
 
     /// Whether chunks of 16 tokens are scored a pair an invocation.
@@ -173,16 +214,42 @@ impl ChunkTile {
         } else {
             0
         };
-        misses + group * (read + combined + 6 * o_rows) + 8 * s_rows + 3 * self.chunk + quads
+        let products = self
+            .units
+            .map_or(0, |units| self.unit_iterations(units, group));
+        let others = 8 * s_rows + 3 * self.chunk + quads;
+        products + misses + group * (read + combined + 6 * o_rows) + others
+    }
+
+    /// Those of the products by matrix units, with plain arithmetic in their place.
+    fn unit_iterations(&self, units: Matrices, group: u32) -> u32 {
+        let square = units.side * units.side;
+        let own = |squares: u32| squares.div_ceil(256 / units.lanes) * square / units.lanes;
+        let [scores, outputs, states] = [self.chunk, self.value_tile, self.key_pad];
+        let [scores, outputs, states] = [
+            own(self.chunk * scores / square),
+            own(self.chunk * outputs / square),
+            own(states * self.value_tile / square),
+        ];
+        let each = units.side + 1;
+        let read = self.key_pad / units.side * each * (scores + 2 * outputs);
+        let combined = self.chunk / units.side * each * 2 * (outputs + states);
+        // Staged a number at a time.
+        let staged = (2 * self.chunk + self.value_tile) * self.key_pad / 64;
+        group * (read + combined + 4 * (scores + outputs + staged)) + 4 * states
     }
 
     pub(super) fn spec(&self) -> Spec {
-        Spec::default()
-            .with("CHUNK", self.chunk)
+        let spec = match self.units {
+            None => Spec::default().with("ARENA", self.arena()),
+            Some(units) => (units.spec(256 / units.lanes))
+                .with("HALVES", self.halves())
+                .with("WIDE", self.wide()),
+        };
+        spec.with("CHUNK", self.chunk)
             .with("VALUE_TILE", self.value_tile)
             .with("KEY_PAD", self.key_pad)
             .with("TOKEN_SLAB", self.token_slab)
-            .with("ARENA", self.arena())
             .with("GATES", self.gates())
             .with("Z_VECS", self.z_vecs())
             .with("ROW_VECS", self.row_vecs())

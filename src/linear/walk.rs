@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    gpu::{Caps, Class, Kernel},
+    gpu::{Caps, Class, Dtype, Kernel, Matrices},
     plan::{Bind, Builder, Slot, Step},
     rows,
 };
@@ -215,13 +215,18 @@ impl Walk<'_> {
             }
         }
         let normalized = self.rule == Rule::Normalized;
-        Tile::Chunk(ChunkTile::choose(
-            self.key,
-            self.value,
-            self.fading,
-            normalized,
-            caps,
-        ))
+        let tile = ChunkTile::choose(self.key, self.value, self.fading, normalized, caps);
+        let on_units = |units| tile.on_units(units, self.key, caps);
+        let units = caps.matrices.filter(|_| self.suits_units());
+        Tile::Chunk(units.and_then(on_units).unwrap_or(tile))
+    }
+
+    /// Whether products may be of halves: tensors are, states fade as a whole, and nothing is solved or divided.
+    fn suits_units(&self) -> bool {
+        self.access.dtype == Dtype::F16
+            && self.map == FeatureMap::Identity
+            && self.rule == Rule::Additive
+            && matches!(self.fading, Fading::None | Fading::Head | Fading::Token)
     }
 
     /// Workgroups that share a walker's columns.
@@ -283,11 +288,14 @@ impl Walk<'_> {
 
     /// What the walk's form is called.
     pub fn label(&self, caps: &Caps) -> String {
-        match (self.tile(caps), self.segments(caps)) {
-            (Tile::Recurrent(_) | Tile::Sweep(_), _) => "recurrent".into(),
-            (Tile::Chunk(_), 1) => "fused".into(),
-            (Tile::Chunk(_), n) => format!("{n} segments"),
-        }
+        let Tile::Chunk(tile) = self.tile(caps) else {
+            return "recurrent".into();
+        };
+        let form = match self.segments(caps) {
+            1 => "fused".into(),
+            n => format!("{n} segments"),
+        };
+        form + &tile.units.map(Matrices::label).unwrap_or_default()
     }
 
     /// Appends the walk's steps.

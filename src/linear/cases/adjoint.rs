@@ -5,7 +5,7 @@ use crate::{
     Error,
     case::{Array, Output, Problem, Reference},
     gpu::{Caps, Dtype},
-    linear::{cpu, plan},
+    linear::{Form, Options, cpu, plan},
     plan::Plan,
 };
 
@@ -63,7 +63,7 @@ impl Problem for Adjoint<'_> {
         outputs.collect()
     }
 
-    fn plans(&self, caps: &Caps, _all: bool) -> Result<Vec<Plan>, Error> {
+    fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
         let problem = self.problem;
         let upstream = plan::Upstream {
             initial: problem.initial_state.is_some(),
@@ -77,8 +77,25 @@ impl Problem for Adjoint<'_> {
             cu_seqlens: problem.cu_seqlens.as_deref(),
             ..plan::Upstream::default()
         };
-        let plan = plan::backward(&problem.shape, &problem.options, upstream, caps)?;
-        Ok(vec![plan])
+        let plan = |form, caps: &Caps| {
+            let options = Options {
+                form,
+                ..problem.options
+            };
+            plan::backward(&problem.shape, &options, upstream, caps)
+        };
+        let mut plans = vec![plan(problem.options.form, caps)?];
+        if all {
+            // Walks by chunks on matrix units, which a software adapter does not choose.
+            let on_units = |plan: &Plan| {
+                let mut parts = plan.steps.iter().flat_map(|step| &step.kernel.parts);
+                parts.any(|part| part.path == "linear/chunk_matrices.wgsl")
+            };
+            let units = caps.each_matrices().into_iter();
+            let fused = units.filter_map(|caps| plan(Form::Fused, &caps).ok());
+            plans.extend(fused.filter(on_units));
+        }
+        Ok(plans)
     }
 
     fn reference(&self) -> Result<Vec<Reference>, Error> {
