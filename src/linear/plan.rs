@@ -436,6 +436,7 @@ impl<'a> Call<'a> {
             },
             aid: self.slots.beta,
             map: operands.map,
+            halves: access.dtype == Dtype::F16,
             reverse: false,
             strict: false,
             keeps: false,

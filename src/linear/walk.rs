@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    gpu::{Caps, Class, Dtype, Kernel, Matrices},
+    gpu::{Caps, Class, Kernel, Matrices},
     plan::{Bind, Builder, Slot, Step},
     rows,
 };
@@ -62,6 +62,8 @@ pub(super) struct Walk<'a> {
     /// beta, or z for the normaliser.
     pub aid: Option<Slot>,
     pub map: FeatureMap,
+    /// Whether the entries of all tensors are f16 numbers, however they are stored.
+    pub halves: bool,
     pub reverse: bool,
     pub strict: bool,
     pub keeps: bool,
@@ -223,7 +225,7 @@ impl Walk<'_> {
 
     /// Whether products may be of halves: tensors are, states fade as a whole, and nothing is solved or divided.
     fn suits_units(&self) -> bool {
-        self.access.dtype == Dtype::F16
+        self.halves
             && self.map == FeatureMap::Identity
             && self.rule == Rule::Additive
             && matches!(self.fading, Fading::None | Fading::Head | Fading::Token)

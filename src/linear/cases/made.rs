@@ -284,6 +284,23 @@ pub(super) fn builtin() -> Vec<Case> {
             .lightning()
             .step(),
         with("simple_gla", [2, 3, 130, 32, 24], Options::simple_gla(32)).backward(),
+        with(
+            "simple_gla_f16",
+            [1, 2, 100, 48, 24],
+            Options::simple_gla(48),
+        )
+        .dtype(Dtype::F16)
+        .with_state()
+        .backward(),
+        with(
+            "grouped_packed_f16",
+            [1, 4, 90, 16, 40],
+            Options::simple_gla(16),
+        )
+        .kv_heads(2)
+        .dtype(Dtype::F16)
+        .packed(&[0, 0, 40, 90])
+        .backward(),
         with("gla", [1, 2, 100, 20, 36], Options::gla(20)).backward(),
         with("delta_rule", [1, 2, 70, 32, 32], Options::delta_rule(32)).backward(),
         with("gated_delta", [2, 4, 100, 24, 40], Options::gated_delta(24))

@@ -7,7 +7,7 @@ use bytemuck::bytes_of;
 use super::{Call, OP, Slots, States, fitting};
 use crate::{
     Result,
-    gpu::{Caps, Spec, params, part},
+    gpu::{Caps, Dtype, Spec, params, part},
     linear::{
         Decay, Layout, Options, Shape,
         adjoint::kernel,
@@ -172,6 +172,7 @@ fn in_form(
         },
         aid: call.slots.beta,
         map: operands.map,
+        halves: operands.access.dtype == Dtype::F16,
         reverse: false,
         strict: false,
         keeps: false,

@@ -245,6 +245,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             rule,
             aid: None,
             map: FeatureMap::Identity,
+            halves: false,
             reverse,
             strict: rule == Rule::Additive && random.of(&[true, false]),
             keeps: rule != Rule::Normalized && random.of(&[true, false]),

@@ -67,6 +67,7 @@ impl Adjoint<'_> {
             rule: Rule::Additive,
             aid: None,
             map: FeatureMap::Identity,
+            halves: self.halves(),
             reverse: false,
             strict: false,
             keeps: false,
@@ -82,6 +83,15 @@ impl Adjoint<'_> {
             weighed: None,
             sweep: None,
         }
+    }
+
+    /// Whether walks have the call's own tensors, which are stored as f16, and not what was made of them.
+    fn halves(&self) -> bool {
+        let options = &self.call.options;
+        self.shape().dtype == Dtype::F16
+            && options.feature_map == FeatureMap::Identity
+            && !options.delta
+            && options.normalize.is_none()
     }
 
     /// States that a head keeps of every sequence.

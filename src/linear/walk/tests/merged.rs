@@ -99,6 +99,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, second: Second) -> Vec<String> {
             rule: if missed { Rule::Missed } else { Rule::Additive },
             aid: missed.then_some(Slot::Input(4)),
             map: FeatureMap::Identity,
+            halves: false,
             reverse,
             strict: false,
             keeps: random.of(&[true, false]),
