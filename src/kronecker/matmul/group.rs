@@ -223,7 +223,8 @@ fn greedy(modes: &[Mode], joins: &[bool], axes: &Axes, caps: &Caps) -> Vec<Group
             // The narrower tile of axes in the midst fits at the end, too.
             joined && group.is_some_and(|group| fused(&group, axes, caps))
         };
-        let start = (0..end - 1).find(fits).unwrap_or(end - 1);
+        let mut starts = end.saturating_sub(MOST_MODES)..end - 1;
+        let start = starts.find(fits).unwrap_or(end - 1);
         groups.extend(modes.get(start..end).and_then(Group::new));
         end = start;
     }
