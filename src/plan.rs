@@ -96,10 +96,9 @@ impl Plan {
     /// `Limit` when the device or the scratch budget is too small; `Gpu` when the plan contradicts itself.
     pub fn check(&self, caps: &Caps) -> Result<()> {
         let limit = |what: &str, needed: u64, available: u64, remedy: &'static str| {
-            let what = format!("{} ({what})", self.label);
             if needed > available {
                 Err(Error::Limit {
-                    what,
+                    what: format!("{} ({what})", self.label),
                     needed,
                     available,
                     remedy,
