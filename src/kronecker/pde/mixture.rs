@@ -191,6 +191,15 @@ mod tests {
                     assert!((slope - at[order + 1]).abs() < 1e-6 * (1.0 + slope.abs()));
                 }
             }
+            // An even function of a distance has no kink at 0.
+            let [at, beside] = [0.0, 1e-4].map(|d| mixture.at(d));
+            assert!(at[1] == 0.0 && at.iter().all(|x| x.is_finite()));
+            let bend = 2.0 * (beside[0] - at[0]) / 1e-8;
+            assert!(
+                (bend - at[2]).abs() < 1e-2 * at[2].abs(),
+                "{bend} {}",
+                at[2]
+            );
         }
     }
 
