@@ -205,6 +205,48 @@ fn gradients_of_lists_of_factors() {
 }
 
 #[test]
+fn gradients_of_a_thousand_factors() {
+    let (mut call, grad) = call(
+        "thousand",
+        Operator::new(vec![Factor::dense(1, 1); 1000]),
+        Shape::rows(3),
+    );
+    for (n, factor) in call.factors.iter_mut().enumerate() {
+        factor[0] = [0.5, -2.0, -1.0][n % 3];
+    }
+    // Of factor n: what the others leave, which is the loss over its entry.
+    let loss = dot(&call.run(gpu().caps()), &grad);
+    let found = run(&call, &grad, gpu().caps());
+    for (found, factor) in found[1..].iter().zip(&call.factors) {
+        let expected = loss / f64::from(factor[0]);
+        assert!(
+            (f64::from(found[0]) - expected).abs() <= 1e-6 * expected.abs(),
+            "{found:?} {expected}"
+        );
+    }
+}
+
+/// What the passes read is computed again for a few rows at a time, not kept.
+#[test]
+fn temporaries_of_gradients_do_not_grow_with_the_number_of_factors() {
+    let rows = 8192;
+    for sides in [vec![64; 2], vec![16; 3], vec![8; 4], vec![2; 12]] {
+        let operator = Operator::new(sides.iter().map(|n| Factor::dense(*n, *n)));
+        for caps in Caps::presets() {
+            let plan =
+                plan_gradients(&operator, &Shape::rows(rows), &Options::default(), &caps).unwrap();
+            let x = 4 * (operator.rows() * rows) as u64;
+            assert!(
+                plan.scratch_bytes() <= x + x / 2,
+                "{sides:?} on {}: {}",
+                caps.name,
+                plan.scratch_bytes()
+            );
+        }
+    }
+}
+
+#[test]
 fn long_sums_are_in_parts() {
     let (call, grad) = call(
         "long",
@@ -222,6 +264,102 @@ fn long_sums_are_in_parts() {
         assert_eq!(found[0], whole[0]);
         for (a, b) in found[1].iter().zip(&whole[1]) {
             assert!((a - b).abs() <= 1e-2, "{a} {b}");
+        }
+    }
+}
+
+/// Σ a b.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+        .sum()
+}
+
+/// The gradient of factor k is linear in x, in the gradient of z and in every other factor, and its slope in each of these is again
+/// a product or a gradient, with what comes down for factor k in its place.
+#[test]
+fn second_derivatives_are_products_and_gradients_again() {
+    let operator = Operator::new([
+        Factor::dense(4, 6).transpose(),
+        Factor::dense(5, 2),
+        Factor::diagonal(3),
+    ]);
+    for side in [Side::Right, Side::Left] {
+        let shape = Shape {
+            side,
+            ..Shape::rows(7)
+        };
+        let (call, grad) = call("second", operator.clone(), shape);
+        let size = |z: &[f64]| {
+            z.iter()
+                .zip(&grad)
+                .map(|(z, g)| z * f64::from(g.abs()))
+                .sum::<f64>()
+        };
+        let with = |n: usize, name: &str| {
+            let other = Call::new(name, operator.clone(), shape);
+            let mut call = call.clone();
+            call.factors[n].clone_from(&other.factors[n]);
+            call
+        };
+        for caps in devices() {
+            let first = run(&call, &grad, &caps);
+            for k in 0..3 {
+                // C comes down for the gradient of factor k.
+                let down = with(k, "down");
+                let value = dot(&first[k + 1], &down.factors[k]);
+                let near = |slope: f64, what: &str| {
+                    let bound = 2f64.powi(-22) * size(&down.magnitude());
+                    assert!(
+                        (value - slope).abs() <= bound,
+                        "{side:?}, factor {k}, {what}: {value} {slope}"
+                    );
+                };
+                near(dot(&down.run(&caps), &grad), "z");
+                let second = run(&down, &grad, &caps);
+                near(dot(&second[0], &call.x), "x");
+                for j in (0..3).filter(|j| *j != k) {
+                    near(dot(&second[j + 1], &call.factors[j]), "another factor");
+                    // Mixed slopes do not depend on which comes first.
+                    let mut one = with(j, "other");
+                    let other = one.factors[j].clone();
+                    let there = dot(&run(&one, &grad, &caps)[k + 1], &down.factors[k]);
+                    let back = dot(&second[j + 1], &other);
+                    one.factors[k].clone_from(&down.factors[k]);
+                    let bound = 2f64.powi(-22) * size(&one.magnitude());
+                    assert!(
+                        (there - back).abs() <= bound,
+                        "{side:?}, factors {k} and {j}: {there} {back}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_reaches_the_gradients_that_depend_on_it() {
+    let operator = Operator::new([Factor::dense(4, 3), Factor::dense(5, 6).per_batch()]);
+    let (call, grad) = call("nan", operator, Shape::rows(4).batched(2));
+    let mut poisoned = grad.clone();
+    // Row 1 of batch 1, an item of column 2 of the second factor and of column 1 of the first.
+    poisoned[(4 + 1) * 18 + 6 + 2] = f32::NAN;
+    for caps in devices() {
+        let [clean, found] = [&grad, &poisoned].map(|grad| run(&call, grad, &caps));
+        let depends: [&dyn Fn(usize) -> bool; 3] = [&|at| at / 20 == 5, &|at| at % 3 == 1, &|at| {
+            at / 30 == 1 && at % 6 == 2
+        }];
+        for (n, ((found, clean), depends)) in found.iter().zip(&clean).zip(depends).enumerate() {
+            for (at, (found, clean)) in found.iter().zip(clean).enumerate() {
+                let as_said = if depends(at) {
+                    found.is_nan()
+                } else {
+                    found == clean
+                };
+                assert!(as_said, "gradient {n} at {at}: {found} {clean}");
+            }
         }
     }
 }

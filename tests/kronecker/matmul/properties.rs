@@ -227,6 +227,43 @@ fn the_adjoint_is_the_transpose() {
     }
 }
 
+#[test]
+fn nan_reaches_what_depends_on_it_to_the_left_and_from_z() {
+    let operator = Operator::new([Factor::dense(4, 5), Factor::dense(6, 3)]);
+    let shape = Shape {
+        side: Side::Left,
+        ..Shape::rows(7)
+    };
+    let clean = Call::new("nan, left", operator, shape);
+    let poisoned = |call: &Call, caps: &Caps, where_: &dyn Fn(usize) -> bool, before: &[f32]| {
+        for (n, (z, clean)) in call.run(caps).into_iter().zip(before).enumerate() {
+            if where_(n) {
+                assert!(z.is_nan(), "element {n}");
+            } else {
+                assert_eq!(z, *clean, "element {n}");
+            }
+        }
+    };
+    for caps in devices() {
+        let before = clean.run(&caps);
+        // Column 4 of x, then line 2 of the first factor.
+        let mut call = clean.clone();
+        call.x[7 * 8 + 4] = f32::NAN;
+        poisoned(&call, &caps, &|n| n % 7 == 4, &before);
+        let mut call = clean.clone();
+        call.factors[0][5 * 2 + 1] = f32::INFINITY;
+        call.factors[0][5 * 2 + 3] = f32::NAN;
+        poisoned(&call, &caps, &|n| n / (6 * 7) == 2, &before);
+        // What z holds matters where beta is not 0, and there alone.
+        let mut call = clean.clone();
+        call.options.beta = -0.5;
+        call.z.fill(0.25);
+        let before = call.run(&caps);
+        call.z[31] = f32::NAN;
+        poisoned(&call, &caps, &|n| n == 31, &before);
+    }
+}
+
 /// All orders of n things.
 fn orders(n: usize) -> Vec<Vec<usize>> {
     if n == 0 {

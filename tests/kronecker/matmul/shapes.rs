@@ -6,7 +6,7 @@ use subquad::{
     case::{Case, judge, run},
     cli::case_files,
     kronecker::{
-        Factor, Operator, Side, cpu,
+        self, Factor, Operator, Side, cpu,
         matmul::{Options, Shape, Strides},
     },
 };
@@ -110,6 +110,107 @@ fn lists_of_factors() {
             let name = format!("list {n}, {rows} rows");
             Call::dense(&name, list, rows).check(&name);
         }
+    }
+}
+
+/// Against the butterfly in f64, whose factor 0 is the last here.
+#[test]
+fn twenty_factors_of_two_by_two() {
+    let call = Call::dense("twenty", &[[2, 2]; 20], 1);
+    let shape = kronecker::Shape {
+        outer: 1,
+        bits: 20,
+        inner: 1,
+    };
+    let through = |entry: &dyn Fn(f32) -> f64| {
+        let factors: Vec<f64> = call
+            .factors
+            .iter()
+            .rev()
+            .flatten()
+            .map(|f| entry(*f))
+            .collect();
+        let x: Vec<f64> = call.x.iter().map(|x| entry(*x)).collect();
+        cpu::butterfly(&shape, kronecker::Factors::Shared, &factors, &x, cpu::real).unwrap()
+    };
+    let [values, sizes] = [through(&f64::from), through(&|x| f64::from(x.abs()))];
+    let bound = 2f64.powi(-23) * call.lengths().sqrt();
+    for caps in devices() {
+        let z = call.run(&caps);
+        assert_eq!(z.len(), values.len());
+        for ((z, value), size) in z.iter().zip(&values).zip(&sizes) {
+            assert!(
+                (f64::from(*z) - value).abs() <= bound * size,
+                "{:?}: {z} for {value}",
+                caps.class
+            );
+        }
+    }
+}
+
+#[test]
+fn more_factors_than_a_word_has_bits() {
+    for count in [63, 64, 65] {
+        let mut sides = vec![[1, 1]; count];
+        (sides[0], sides[count - 1]) = ([4, 3], [2, 5]);
+        let name = format!("{count} factors");
+        Call::dense(&name, &sides, 3).check(&name);
+    }
+}
+
+#[test]
+fn as_many_factors_as_there_may_be() {
+    let mut call = Call::dense("most", &[[1, 1]; 4096], 3);
+    // Halves and twos, so that no product leaves the range of f32 and each is exact.
+    for (n, factor) in call.factors.iter_mut().enumerate() {
+        factor[0] = [0.5, -2.0, 1.0][n % 3];
+    }
+    let expected: Vec<f32> = call.reference().into_iter().map(|z| z as f32).collect();
+    assert!(
+        expected
+            .iter()
+            .zip(&call.x)
+            .all(|(z, x)| z.abs() == x.abs() || z.abs() == x.abs() / 2.0)
+    );
+    for caps in devices() {
+        assert_eq!(call.run(&caps), expected);
+    }
+}
+
+#[test]
+fn every_choice_of_flags() {
+    for side in [Side::Right, Side::Left] {
+        for flags in 0..8 {
+            let factors = [[4, 4], [3, 3], [5, 2]].into_iter().enumerate();
+            let factors = factors.map(|(n, [r, c])| match flags >> n & 1 {
+                0 => Factor::dense(r, c),
+                _ => Factor::dense(r, c).transpose(),
+            });
+            let shape = Shape {
+                side,
+                ..Shape::rows(3)
+            };
+            let name = format!("flags {flags:03b}, {side:?}");
+            Call::new(&name, Operator::new(factors), shape).check(&name);
+        }
+    }
+}
+
+#[test]
+fn each_operand_may_be_one_for_all_batches() {
+    for own in 0..16 {
+        let factors = [[3, 5], [4, 2], [6, 7]].into_iter().enumerate();
+        let factors = factors.map(|(n, [r, c])| match own >> n & 1 {
+            0 => Factor::dense(r, c),
+            _ => Factor::dense(r, c).per_batch(),
+        });
+        let row = 3 * 4 * 6;
+        let shape = Shape {
+            x: (own >> 3 == 0).then_some(Strides { row, batch: 0 }),
+            ..Shape::rows(2).batched(3)
+        };
+        let name = format!("own {own:04b}");
+        Call::new(&name, Operator::new(factors), shape).check(&name);
     }
 }
 
