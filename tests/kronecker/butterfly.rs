@@ -4,11 +4,14 @@ use subquad::{
     Error,
     case::Numbers,
     gpu::Caps,
-    kronecker::{self, Algebra, Factors, Shape, cpu},
+    kronecker::{
+        self, Algebra, Factor, Factors, Operator, Shape, cpu,
+        matmul::{self, Options},
+    },
 };
 
 use crate::{
-    cases::{devices, hold},
+    cases::{devices, hold, hold_files},
     device::gpu,
 };
 
@@ -16,6 +19,11 @@ use crate::{
 fn the_adapter_gives_what_the_reference_gives() {
     hold("hadamard");
     hold("butterfly");
+}
+
+#[test]
+fn case_files_hold_on_every_plan() {
+    hold_files("hadamard", 2);
 }
 
 /// One output of the dense product.
@@ -76,6 +84,168 @@ fn hadamard_is_its_own_inverse_and_keeps_whole_numbers_exact() {
             }
         }
     }
+}
+
+/// Twice the unit of f32 and the root of the number of stages, of the same sums of absolute values.
+fn near(got: &[f32], values: &[f64], sizes: &[f64], bits: usize) {
+    assert_eq!(got.len(), values.len());
+    let bound = 2f64.powi(-23) * (bits as f64).sqrt();
+    for (at, ((got, value), size)) in got.iter().zip(values).zip(sizes).enumerate() {
+        let error = (f64::from(*got) - value).abs();
+        assert!(
+            error <= bound * size,
+            "{bits} bits, element {at}: {got} for {value}"
+        );
+    }
+}
+
+#[test]
+fn every_element_is_within_its_own_bound() {
+    let mut numbers = Numbers::of("bounds");
+    let mut values =
+        |len: usize| -> Vec<f32> { (0..len).map(|_| numbers.signed() as f32).collect() };
+    let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+    let sizes = |x: &[f32]| x.iter().map(|x| f64::from(x.abs())).collect::<Vec<f64>>();
+    for bits in [1, 4, 7, 12, 15] {
+        let (rows, width) = (2, 1 << bits);
+        let x = values(rows * width);
+        for caps in devices() {
+            let plan = kronecker::hadamard_plan(rows, width, &caps).unwrap();
+            let (given, mut y) = (
+                gpu().upload(&x).unwrap(),
+                gpu().zeros::<f32>(x.len()).unwrap(),
+            );
+            let mut pass = gpu().pass("bounds");
+            pass.run(&plan, &[given.view()], &mut [y.view_mut()])
+                .unwrap();
+            pass.submit().unwrap();
+            let expected = cpu::hadamard(rows, width, &wide(&x)).unwrap();
+            let shape = Shape {
+                outer: rows,
+                bits,
+                inner: 1,
+            };
+            let ones = vec![(-0.5f64).exp2(); 4 * bits];
+            let all =
+                cpu::butterfly(&shape, Factors::Shared, &ones, &sizes(&x), cpu::real).unwrap();
+            near(&y.download().unwrap(), &expected, &all, bits);
+        }
+    }
+    for [outer, bits, inner] in [[3, 2, 5], [2, 9, 3], [1, 13, 2]] {
+        let shape = Shape { outer, bits, inner };
+        let factors = values(shape.factors_len(Factors::PerOuter));
+        let x = values(shape.items());
+        let of = |factors: &[f64], x: &[f64]| {
+            cpu::butterfly(&shape, Factors::PerOuter, factors, x, cpu::real).unwrap()
+        };
+        let (expected, all) = (
+            of(&wide(&factors), &wide(&x)),
+            of(&sizes(&factors), &sizes(&x)),
+        );
+        for caps in devices() {
+            let plan = kronecker::butterfly::plan(&shape, Algebra::Real, Factors::PerOuter, &caps)
+                .unwrap();
+            let (factors, mut y) = (gpu().upload(&factors).unwrap(), gpu().upload(&x).unwrap());
+            let mut pass = gpu().pass("bounds");
+            pass.run(&plan, &[factors.view()], &mut [y.view_mut()])
+                .unwrap();
+            pass.submit().unwrap();
+            near(&y.download().unwrap(), &expected, &all, bits);
+        }
+    }
+}
+
+/// H by its definition, by a butterfly of floats, by one of whole numbers and by general factors: bit for bit, and H H = 2^k.
+#[test]
+fn sums_and_differences_of_whole_numbers_are_exact_whoever_takes_them() {
+    let (rows, bits) = (3, 6);
+    let width = 1 << bits;
+    let mut numbers = Numbers::of("whole");
+    let x: Vec<i32> = (0..rows * width)
+        .map(|_| numbers.below(2001) as i32 - 1000)
+        .collect();
+    let expected: Vec<i32> = (0..rows * width)
+        .map(|at| {
+            let (row, j) = (&x[at / width * width..][..width], at % width);
+            let signed = row
+                .iter()
+                .enumerate()
+                .map(|(i, x)| match (i & j).count_ones() % 2 {
+                    0 => *x,
+                    _ => -x,
+                });
+            signed.sum()
+        })
+        .collect();
+    let floats: Vec<f32> = x.iter().map(|x| *x as f32).collect();
+    let wanted: Vec<f32> = expected.iter().map(|y| *y as f32).collect();
+    let shape = Shape {
+        outer: rows,
+        bits,
+        inner: 1,
+    };
+    let signs = [1.0f32, 1.0, 1.0, -1.0];
+
+    let factors = gpu().upload(&signs.repeat(bits)).unwrap();
+    let mut y = gpu().upload(&floats).unwrap();
+    kronecker::butterfly(
+        gpu(),
+        &shape,
+        Algebra::Real,
+        Factors::Shared,
+        &factors,
+        &mut y,
+    )
+    .unwrap();
+    assert_eq!(y.download().unwrap(), wanted);
+
+    let factors = gpu().upload(&[1, 1, 1, -1].repeat(bits)).unwrap();
+    let mut y = gpu().upload(&x).unwrap();
+    kronecker::butterfly(
+        gpu(),
+        &shape,
+        Algebra::Integer,
+        Factors::Shared,
+        &factors,
+        &mut y,
+    )
+    .unwrap();
+    assert_eq!(y.download().unwrap(), expected);
+    kronecker::butterfly(
+        gpu(),
+        &shape,
+        Algebra::Integer,
+        Factors::Shared,
+        &factors,
+        &mut y,
+    )
+    .unwrap();
+    let back: Vec<i32> = x.iter().map(|x| x << bits).collect();
+    assert_eq!(y.download().unwrap(), back);
+
+    let given = gpu().upload(&floats).unwrap();
+    let operator = Operator::new(vec![Factor::dense(2, 2); bits]);
+    let factor = gpu().upload(&signs).unwrap();
+    let mut y = gpu().zeros::<f32>(x.len()).unwrap();
+    kronecker::matmul(
+        gpu(),
+        &operator,
+        &matmul::Shape::rows(rows),
+        &Options::default(),
+        &vec![&factor; bits],
+        &given,
+        &mut y,
+    )
+    .unwrap();
+    assert_eq!(y.download().unwrap(), wanted);
+
+    // Divided by 2^(k/2), which loses nothing of an even power, and its own inverse to the bit.
+    let mut back = gpu().zeros::<f32>(x.len()).unwrap();
+    kronecker::hadamard(gpu(), rows, width, &given, &mut y).unwrap();
+    let scaled: Vec<f32> = wanted.iter().map(|y| y / 8.0).collect();
+    assert_eq!(y.download().unwrap(), scaled);
+    kronecker::hadamard(gpu(), rows, width, &y, &mut back).unwrap();
+    assert_eq!(back.download().unwrap(), floats);
 }
 
 #[test]

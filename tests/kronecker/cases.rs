@@ -1,7 +1,10 @@
 //! The built-in cases of an operator, by every plan of the device as it is and with the plans of a GPU.
 
+use std::path::Path;
+
 use subquad::{
-    case::{Problem, judge, ops, run},
+    case::{Case, Problem, judge, ops, run},
+    cli::case_files,
     gpu::{Caps, Class},
 };
 
@@ -59,4 +62,39 @@ pub fn hold_on(op: &str, devices: impl Fn(&str) -> Vec<Caps>) {
             }
         }
     }
+}
+
+/// Runs every plan of an operator's case files, of which there are at least so many, against what they expect.
+pub fn hold_files(op: &str, least: usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/kronecker");
+    if !folder.is_dir() {
+        println!("skipped: no folder {}", folder.display());
+        return;
+    }
+    let mut found = 0;
+    for file in case_files(&[folder]).unwrap() {
+        let case = Case::read(&file, None, &Default::default()).unwrap();
+        if case.op != op {
+            continue;
+        }
+        found += 1;
+        let problem = case.bind().unwrap();
+        for caps in devices() {
+            for plan in problem.plans(&caps, true).unwrap() {
+                let arrays = run(gpu(), problem.as_ref(), &plan, false).unwrap();
+                for (output, array) in problem.outputs().iter().zip(&arrays) {
+                    let expected = case.expectation(output).unwrap().values();
+                    let verdict = judge(output, array, &expected, None);
+                    assert!(
+                        verdict.holds(),
+                        "{}, {}, {}: {verdict:?}",
+                        case.name,
+                        plan.label,
+                        output.name
+                    );
+                }
+            }
+        }
+    }
+    assert!(found >= least, "only {found} case files of {op}");
 }

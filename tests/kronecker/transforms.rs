@@ -105,6 +105,78 @@ fn transforms_come_back_and_keep_lengths() {
 }
 
 #[test]
+fn every_element_of_a_transform_is_within_its_own_bound() {
+    for (sizes, form) in [
+        (vec![(8, Kind::Dct2), (8, Kind::Dct2)], Form::Auto),
+        (vec![(63, Kind::Dst1), (5, Kind::Dct3)], Form::Auto),
+        (vec![(512, Kind::Dct2)], Form::Dense),
+        (vec![(64, Kind::Dct3)], Form::Fast),
+        (vec![(4096, Kind::Dct2)], Form::Fast),
+    ] {
+        let shape = dct::Shape {
+            rows: 2,
+            modes: sizes.clone(),
+            form,
+        };
+        let x = upload("bounds", shape.len());
+        let entries = wide(&x);
+        // Rows through the matrices one mode at a time, of values and of absolute values.
+        let through = |x: Vec<f64>, entry: &dyn Fn(f64) -> f64| {
+            let (mut y, mut outer) = (x, shape.rows);
+            for (n, kind) in &sizes {
+                let inner = y.len() / outer / n;
+                let d: Vec<f64> = kind.matrix(*n).into_iter().map(entry).collect();
+                y = (0..y.len())
+                    .map(|at| {
+                        let (l, k, r) = (at / inner / n, at / inner % n, at % inner);
+                        let terms = (0..*n).map(|j| d[k * n + j] * y[(l * n + j) * inner + r]);
+                        terms.sum()
+                    })
+                    .collect();
+                outer *= n;
+            }
+            y
+        };
+        let expected = through(entries.clone(), &|d| d);
+        let all = through(entries.iter().map(|x| x.abs()).collect(), &f64::abs);
+        let bits: f64 = sizes.iter().map(|(n, _)| (*n as f64).log2().ceil()).sum();
+        let bound = 2f64.powi(-23) * bits.sqrt();
+        for caps in devices() {
+            let plan = dct::plan(&shape, &caps).unwrap();
+            let mut y = gpu().zeros::<f32>(shape.len()).unwrap();
+            let mut pass = gpu().pass("bounds");
+            pass.run(&plan, &[x.view()], &mut [y.view_mut()]).unwrap();
+            pass.submit().unwrap();
+            for (at, ((got, value), size)) in wide(&y).iter().zip(&expected).zip(&all).enumerate() {
+                let error = (got - value).abs();
+                assert!(
+                    error <= bound * size,
+                    "{shape:?} at {at}: {got} for {value}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_product_that_is_multiplied_by_is_never_formed() {
+    // B ⊙ C would be 512 · 512 · 16 numbers; a product with C alone is 3 · 512 · 16.
+    let shape = Shape {
+        sizes: vec![3, 512, 512],
+        rank: 16,
+    };
+    for caps in Caps::presets() {
+        let plan = mttkrp::plan(&shape, 0, &caps).unwrap();
+        assert!(
+            plan.scratch_bytes() <= 2 * 4 * 3 * 512 * 16,
+            "{}: {}",
+            caps.name,
+            plan.scratch_bytes()
+        );
+    }
+}
+
+#[test]
 fn reconstruction_and_projection_are_adjoint() {
     let shape = tucker::Shape {
         rows: 2,
