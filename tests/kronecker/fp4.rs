@@ -128,6 +128,48 @@ fn rounding_up_never_clips_and_random_rounding_has_the_right_mean() {
     }
 }
 
+/// Of the tables, which the device holds to: every seed is a draw.
+#[test]
+fn four_thousand_seeds_have_the_right_mean_with_and_without_a_rotation() {
+    let shape = Shape { rows: 1, width: 32 };
+    let row = numbers("seeds", 32);
+    let signs = Random::new(6);
+    for format in [ScaleFormat::E8m0, ScaleFormat::E4m3, ScaleFormat::Ue5m3] {
+        for rotated in [false, true] {
+            let rotation = rotated.then_some(Rotation {
+                width: 32,
+                signs: Some(signs),
+            });
+            let mut draws = vec![Vec::new(); 32];
+            for seed in 0..4000 {
+                let options = Options {
+                    rounding: Rounding::Random(Random::new(seed)),
+                    rotation,
+                    ..options(format, 16)
+                };
+                let quantized = cpu::fp4::quantize(&shape, &options, &row).unwrap();
+                let back = cpu::fp4::dequantize(&shape, &options, true, &quantized).unwrap();
+                for (draws, x) in draws.iter_mut().zip(back) {
+                    draws.push(x);
+                }
+            }
+            for (i, (draws, x)) in draws.iter().zip(&row).enumerate() {
+                let n = draws.len() as f64;
+                let mean = draws.iter().sum::<f64>() / n;
+                let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / n;
+                // The rotation is in f32, and so is the scale of the tensor.
+                let room = (-21f64).exp2() * f64::from(x.abs().max(1.0));
+                let error = (mean - f64::from(*x)).abs();
+                let bound = 5.0 * (variance / n).sqrt() + room;
+                assert!(
+                    error <= bound,
+                    "{format:?} {rotated} at {i}: {error} {bound}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn rotations_keep_products_and_are_undone() {
     let (rows, width) = (4, 256);
