@@ -4,3 +4,4 @@ mod call;
 mod gradients;
 mod plans;
 mod properties;
+mod sizes;
