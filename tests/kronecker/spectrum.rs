@@ -1,8 +1,9 @@
 //! Spectra on the host: against dense matrices in f64.
 
+use proptest::prelude::*;
 use subquad::{
     Error, Result,
-    kronecker::{Axis, Combine, Function, Matrix, Spectrum},
+    kronecker::{Axis, Combine, Function, General, Matrix, Spectrum},
 };
 
 use crate::dense::{
@@ -157,6 +158,71 @@ fn determinants_scale_and_take_identities() {
         .logdet(0.2)
         .unwrap();
     assert!((whole - 4.0 * log).abs() < 1e-9);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Signs, logarithms and solutions of products of symmetric and of general factors, the same scaled, and with an identity between.
+    #[test]
+    fn determinants_and_solutions_follow_the_rules_of_products(
+        sides in prop::collection::vec(1usize..6, 1..4),
+        seed in 0u32..1000,
+        scale in -3f64..3.0,
+        place in 0usize..4,
+    ) {
+        prop_assume!(scale.abs() > 0.05);
+        let count = sides.iter().product::<usize>();
+        let b = numbers(&format!("b {seed}"), count);
+        let near = |found: (i8, f64), (sign, log): (i8, f64), size: usize| {
+            let bound = 1e-9 * size as f64 + 1e-12 * log.abs();
+            found.0 == sign && (found.1 - log).abs() <= bound
+        };
+        let with = |factors: &[Matrix], n: usize, other: Matrix| {
+            let mut factors = factors.to_vec();
+            factors.insert(n.min(factors.len()), other);
+            factors
+        };
+        let scaled = |factors: &[Matrix]| {
+            let mut factors = factors.to_vec();
+            let own = &mut factors[seed as usize % sides.len()];
+            own.entries.iter_mut().for_each(|x| *x *= scale);
+            factors
+        };
+        // cᴺ det A and its sign; det (A ⊗ I_3) = (det A)³.
+        let rules = |(sign, log): (i8, f64)| {
+            let of_scale = if scale < 0.0 && count % 2 == 1 { -1 } else { 1 };
+            [(sign * of_scale, log + count as f64 * scale.abs().ln()), (sign, 3.0 * log)]
+        };
+        let each = sides.iter().enumerate();
+        let symmetric: Vec<Matrix> = each.clone().map(|(n, side)| indefinite(&format!("s {n} {seed}"), *side)).collect();
+        let own: Vec<Matrix> = each.map(|(n, side)| general(&format!("g {n} {seed}"), *side, *side)).collect();
+
+        let (x, sign, log) = eliminate(&kronecker(&symmetric), &b);
+        let [by_scale, by_identity] = rules((sign, log));
+        let of = |factors: &[Matrix]| Spectrum::product(factors).unwrap();
+        let slogdet = |factors: &[Matrix]| of(factors).slogdet(0.0).unwrap();
+        prop_assert!(near(slogdet(&symmetric), (sign, log), count));
+        prop_assert!(near(slogdet(&scaled(&symmetric)), by_scale, count));
+        prop_assert!(near(slogdet(&with(&symmetric, place, Matrix::identity(3))), by_identity, 3 * count));
+        // A x = b, by the condition.
+        let spectrum = of(&symmetric);
+        let found = spectrum.apply(&Function::Inverse(0.0), 1, &b).unwrap();
+        let bound = 1e-14 * spectrum.condition(0.0) + 1e-13;
+        prop_assert!(apart(&found, &x) <= 10.0 * bound, "{} {bound}", apart(&found, &x));
+        prop_assert!(apart(&times(&kronecker(&symmetric), &found), &b) <= bound);
+
+        let (x, sign, log) = eliminate(&kronecker(&own), &b);
+        let [by_scale, by_identity] = rules((sign, log));
+        let of = |factors: &[Matrix]| General::new(factors).unwrap();
+        prop_assert!(near(of(&own).slogdet(), (sign, log), count));
+        prop_assert!(near(of(&scaled(&own)).slogdet(), by_scale, count));
+        prop_assert!(near(of(&with(&own, place, Matrix::identity(3))).slogdet(), by_identity, 3 * count));
+        let found = of(&own).apply(1, &b).unwrap();
+        let bound = 1e-14 * of(&own).condition() + 1e-13;
+        prop_assert!(apart(&found, &x) <= 10.0 * bound, "{} {bound}", apart(&found, &x));
+        prop_assert!(apart(&times(&kronecker(&own), &found), &b) <= bound);
+    }
 }
 
 #[test]
