@@ -244,16 +244,21 @@ fn tried(
 
 #[test]
 fn measured_errors_are_within_the_certificate() {
-    let shape = shape(&[24, 17], 20, [2, 1, 4, 3]);
     let mut within = 0;
     for bound in [0.25, 0.5, 1.0, 1.5, 2.0] {
         for draw in 0..20 {
             let (degree, center) = (2 + draw % 4, draw % 3 == 0);
+            let (mask, keys) = match draw % 8 {
+                1 => (Mask::Causal, [24, 24]),
+                5 => (Mask::Window(vec![6, 40]), [24, 24]),
+                _ => (Mask::Full, [24, 17]),
+            };
+            let shape = shape(&keys, 20, [2, 1, 4, 3]);
             let shift = if center { 0.2 * bound } else { 0.0 };
             let inputs = made(&format!("draw {draw} of {bound}"), &shape, bound, shift);
             let options = Options {
                 probe: true,
-                ..fixed(0.25, degree, Mask::Full, center)
+                ..fixed(0.25, degree, mask, center)
             };
             match tried(&shape, &options, &inputs) {
                 Ok((report, _)) => {

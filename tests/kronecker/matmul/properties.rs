@@ -355,6 +355,29 @@ proptest! {
     }
 }
 
+/// One factor at a time, between identities, in every order.
+#[test]
+fn factors_may_be_applied_in_any_order() {
+    let sides = [[3, 5], [4, 2], [2, 6]];
+    let call = Call::dense("any order", &sides, 3);
+    for caps in devices() {
+        for order in orders(3) {
+            let mut now = sides.map(|[p, _]| p);
+            let mut x = call.x.clone();
+            for n in order {
+                let mut factors = now.map(Factor::identity);
+                factors[n] = Factor::dense(sides[n][0], sides[n][1]);
+                let mut one = Call::new("one", Operator::new(factors), call.shape);
+                one.factors = vec![call.factors[n].clone()];
+                one.x = x;
+                x = one.run(&caps);
+                now[n] = sides[n][1];
+            }
+            call.holds(&x, "one at a time");
+        }
+    }
+}
+
 #[test]
 fn the_scalar_operator_scales() {
     let mut call = Call::dense("scalar", &[], 5);
