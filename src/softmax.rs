@@ -136,6 +136,7 @@ impl Tile {
         };
         let shared = [
             part!("softmax/rows.wgsl"),
+            part!("common/products.wgsl"),
             part!("common/grid.wgsl"),
             elem,
             rows_access,

@@ -9,10 +9,11 @@
 
 const TILE: u32 = 64u;
 const STEP: u32 = 16u;
-// Vectors of a row, and one more: rows are written apart.
-const ROW: u32 = 17u;
-var<workgroup> xs: array<vec4f, STEP * ROW>;
-var<workgroup> fs: array<vec4f, STEP * ROW>;
+// Four t of a column; four j of a t. A vector to spare after each row: rows are written apart.
+const X_ROW: u32 = TILE + 1u;
+const F_ROW: u32 = TILE / 4u + 1u;
+var<workgroup> xs: array<vec4f, STEP / 4u * X_ROW>;
+var<workgroup> fs: array<vec4f, STEP * F_ROW>;
 
 // Item i of a column among all, of so many to a column.
 fn address(column: u32, items: u32, item: u32) -> u32 {
@@ -35,22 +36,20 @@ fn multiply(index: u32, lid: u32) {
     let first_j = TILE * (index % across);
     let base = own * p.set_columns;
     let f = p.f_offset + (p.f_set + own) * p.f_batch;
-    var sum0 = vec4f();
-    var sum1 = vec4f();
-    var sum2 = vec4f();
-    var sum3 = vec4f();
-    // What an invocation loads: four columns, or four j, of one t. Neighbours read neighbouring words.
-    let x_row = select(lid % STEP, lid / STEP, COLUMNS);
-    let x_quad = select(lid / STEP, lid % STEP, COLUMNS);
+    var sums: array<vec4f, 4>;
+    // What an invocation loads: four t of a column, and four j of a t. Neighbours read neighbouring words.
+    let x_column = select(lid / (STEP / 4u), lid % TILE, COLUMNS);
+    let x_quad = select(lid % (STEP / 4u), lid / TILE, COLUMNS);
     let f_row = select(lid % STEP, lid / STEP, ROWS);
     let f_quad = select(lid / STEP, lid % STEP, ROWS);
+    let own_column = first + x_column;
     for (var t = 0u; t < p.p; t += STEP) {
         var a = vec4f();
         var b = vec4f();
         for (var c = 0u; c < 4u; c++) {
-            let column = first + 4u * x_quad + c;
-            if (column < p.set_columns && t + x_row < p.p) {
-                let at = x_at(address(base + column, p.p, t + x_row));
+            let item = t + 4u * x_quad + c;
+            if (own_column < p.set_columns && item < p.p) {
+                let at = x_at(address(base + own_column, p.p, item));
                 a[c] = widen_one(x[at >> ONES_SHIFT], at);
             }
             let j = first_j + 4u * f_quad + c;
@@ -58,25 +57,26 @@ fn multiply(index: u32, lid: u32) {
                 b[c] = factor[f + (t + f_row) * p.f_t + j * p.f_j];
             }
         }
-        xs[x_row * ROW + x_quad] = a;
-        fs[f_row * ROW + f_quad] = b;
+        xs[x_quad * X_ROW + x_column] = a;
+        fs[f_row * F_ROW + f_quad] = b;
         workgroupBarrier();
-        for (var k = 0u; k < STEP; k++) {
-            let u = xs[k * ROW + lid / 16u];
-            let v = fs[k * ROW + lid % 16u];
-            sum0 = fma(vec4f(u.x), v, sum0);
-            sum1 = fma(vec4f(u.y), v, sum1);
-            sum2 = fma(vec4f(u.z), v, sum2);
-            sum3 = fma(vec4f(u.w), v, sum3);
+        for (var k = 0u; k < STEP / 4u; k++) {
+            let at = 4u * k * F_ROW + lid % 16u;
+            let f0 = fs[at];
+            let f1 = fs[at + F_ROW];
+            let f2 = fs[at + 2u * F_ROW];
+            let f3 = fs[at + 3u * F_ROW];
+            for (var i = 0u; i < 4u; i++) {
+                sums[i] = add_row(sums[i], xs[k * X_ROW + lid / 16u * 4u + i], f0, f1, f2, f3);
+            }
         }
         workgroupBarrier();
     }
     let column = first + 4u * (lid / 16u);
     let j = first_j + 4u * (lid % 16u);
-    keep(base, column, j, sum0);
-    keep(base, column + 1u, j, sum1);
-    keep(base, column + 2u, j, sum2);
-    keep(base, column + 3u, j, sum3);
+    for (var i = 0u; i < 4u; i++) {
+        keep(base, column + i, j, sums[i]);
+    }
 }
 
 fn keep(base: u32, column: u32, j: u32, sum: vec4f) {

@@ -34,7 +34,7 @@ fn multiply(held: vec4f, quad: u32, of_rows: ptr<function, array<vec4f, EACH>>, 
         for (var r = 0u; r < EACH; r++) {
             let x = (*of_rows)[r];
             let at = r * QUADS + quad + n;
-            (*s)[at] = fma(vec4f(x.x), c0, fma(vec4f(x.y), c1, fma(vec4f(x.z), c2, fma(vec4f(x.w), c3, (*s)[at]))));
+            (*s)[at] = add_row((*s)[at], x, c0, c1, c2, c3);
         }
     }
 }
@@ -101,7 +101,7 @@ fn weigh(of_values: bool, here: Place, z0: u32, chunk: u32, lane: u32, w: ptr<fu
             let v3 = subgroupShuffle(held, 4u * n + 3u);
             for (var r = 0u; r < EACH; r++) {
                 let y = (*w)[r * QUADS + i * (LANES / 4u) + n];
-                sums[r] = fma(vec4f(y.x), v0, fma(vec4f(y.y), v1, fma(vec4f(y.z), v2, fma(vec4f(y.w), v3, sums[r]))));
+                sums[r] = add_row(sums[r], y, v0, v1, v2, v3);
             }
         }
     }

@@ -68,7 +68,7 @@ fn multiply(lid: u32) {
         let z3 = arena[ARENA_Z + c * COLUMN_STRIDE + ax + 3u * AX];
         for (var i = 0u; i < 4u; i++) {
             let row = arena[c * ROW_STRIDE + ay + AY * i];
-            a[i] += vec4f(dot(row, z0), dot(row, z1), dot(row, z2), dot(row, z3));
+            a[i] += dots(row, z0, z1, z2, z3);
         }
     }
 }
@@ -135,7 +135,7 @@ fn weigh(of_values: bool, here: Place, z0: u32, chunk: u32, lid: u32, sums: ptr<
             let v3 = arena[(4u * n + 3u) * TX + tx];
             for (var i = 0u; i < O_ROWS; i++) {
                 let w = weights[(held / 4u + n) * ROW_STRIDE + row + i];
-                (*sums)[i] = fma(vec4f(w.x), v0, fma(vec4f(w.y), v1, fma(vec4f(w.z), v2, fma(vec4f(w.w), v3, (*sums)[i]))));
+                (*sums)[i] = add_row((*sums)[i], w, v0, v1, v2, v3);
             }
         }
     }

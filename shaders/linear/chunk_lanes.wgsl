@@ -100,7 +100,7 @@ fn read_state(here: Place, chunk: Chunk, readers: Rows, keys: bool, scored: bool
                 let s3 = arena[at + 3u * TX];
                 for (var i = 0u; i < O_ROWS; i++) {
                     let x = arena[ARENA_X + c * CHUNK + first + i];
-                    out[i] = fma(vec4f(x.x), s0, fma(vec4f(x.y), s1, fma(vec4f(x.z), s2, fma(vec4f(x.w), s3, out[i]))));
+                    out[i] = add_row(out[i], x, s0, s1, s2, s3);
                     if (NORMALIZE) {
                         den[i] += dot(x, keys_sum[slab / 4u + c]);
                     }

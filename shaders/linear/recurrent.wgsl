@@ -267,7 +267,7 @@ fn walk(index: u32, local: vec3u) {
                         }
                         for (var t = 0u; t < TOKENS; t++) {
                             let row = of_token(x, t);
-                            out[n * TOKENS + t] = fma(vec4f(row.x), s0, fma(vec4f(row.y), s1, fma(vec4f(row.z), s2, fma(vec4f(row.w), s3, out[n * TOKENS + t]))));
+                            out[n * TOKENS + t] = add_row(out[n * TOKENS + t], row, s0, s1, s2, s3);
                             if (NORMALIZE) {
                                 den[n * TOKENS + t] += dot(row, keys_sum[r]);
                             }
@@ -277,7 +277,7 @@ fn walk(index: u32, local: vec3u) {
                 if (DELTA) {
                     for (var t = 0u; t < TOKENS; t++) {
                         let row = of_token(weighed, t);
-                        missed[t] = fma(vec4f(row.x), s0, fma(vec4f(row.y), s1, fma(vec4f(row.z), s2, fma(vec4f(row.w), s3, missed[t]))));
+                        missed[t] = add_row(missed[t], row, s0, s1, s2, s3);
                     }
                 }
                 if (SOURCES && !DELTA) {

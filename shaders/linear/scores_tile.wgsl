@@ -49,7 +49,7 @@ fn add_scores(lid: u32) {
         let a3 = arena[at + 3u * AX];
         for (var i = 0u; i < A_ROWS; i++) {
             let x = arena[ARENA_X + c * CHUNK + first + i];
-            products[i] += vec4f(dot(x, a0), dot(x, a1), dot(x, a2), dot(x, a3));
+            products[i] += dots(x, a0, a1, a2, a3);
         }
     }
 }

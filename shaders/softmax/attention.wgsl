@@ -45,7 +45,7 @@ fn multiply(here: Place, first: u32, lid: u32) {
             let k3 = arena[ARENA_K + c * TILE + ax + 3u * AX];
             for (var i = 0u; i < A_ROWS; i++) {
                 let qr = arena[c * TILE + ay * A_ROWS + i];
-                a[i] += vec4f(dot(qr, k0), dot(qr, k1), dot(qr, k2), dot(qr, k3));
+                a[i] += dots(qr, k0, k1, k2, k3);
             }
         }
     }

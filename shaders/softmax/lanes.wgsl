@@ -53,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                     for (var r = 0u; r < ROWS; r++) {
                         let at = r * QUADS + i * (LANES / 4u) + n;
                         let x = query[r];
-                        s[at] = fma(vec4f(x.x), k4.x, fma(vec4f(x.y), k4.y, fma(vec4f(x.z), k4.z, fma(vec4f(x.w), k4.w, s[at]))));
+                        s[at] = add_row(s[at], x, k4.x, k4.y, k4.z, k4.w);
                     }
                 }
             }
@@ -97,7 +97,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
                     let d = subgroupShuffle(held, 4u * n + 3u);
                     for (var r = 0u; r < ROWS; r++) {
                         let w = s[r * QUADS + i * (LANES / 4u) + n];
-                        out[r] = fma(vec4f(w.x), a, fma(vec4f(w.y), b, fma(vec4f(w.z), c, fma(vec4f(w.w), d, out[r]))));
+                        out[r] = add_row(out[r], w, a, b, c, d);
                     }
                 }
             }

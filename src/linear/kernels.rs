@@ -280,7 +280,11 @@ pub(super) fn recurrent(tile: &RecurrentTile, variant: &Variant, key: usize) -> 
         Rule::Normalized => (key as u32).div_ceil(4),
         _ => 1,
     };
-    let parts = [part!("linear/recurrent.wgsl"), rows];
+    let parts = [
+        part!("linear/recurrent.wgsl"),
+        part!("common/products.wgsl"),
+        rows,
+    ];
     Arc::new(Kernel {
         name: "linear/recurrent",
         parts: parts
@@ -433,7 +437,11 @@ pub(super) fn chunk(tile: &ChunkTile, variant: &Variant, totals: bool) -> Arc<Ke
         totals,
     ];
     match tile.units {
-        None => parts.extend([part!("linear/chunk_lanes.wgsl"), score_part(tile)]),
+        None => parts.extend([
+            part!("linear/chunk_lanes.wgsl"),
+            part!("common/products.wgsl"),
+            score_part(tile),
+        ]),
         Some(units) => {
             parts.push(part!("linear/chunk_matrices.wgsl"));
             parts.extend(units.parts());
@@ -472,9 +480,10 @@ pub(super) fn delta_prepare(tile: &ChunkTile, variant: &Variant) -> Arc<Kernel> 
         parts: [
             part!("linear/delta_prepare.wgsl"),
             part!("linear/gates.wgsl"),
+            part!("common/products.wgsl"),
+            score_part(tile),
         ]
         .into_iter()
-        .chain([score_part(tile)])
         .chain(variant.parts(variant.rule_part(false)))
         .collect(),
         spec: variant.spec(tile.prepare_spec()),

@@ -355,6 +355,7 @@ pub(super) fn stage_fused(group: &Group, tile: Tile, ends: Ends, caps: &Caps) ->
 pub(super) fn stage_tiled(columns: bool, rows: bool, ends: Ends, caps: &Caps) -> Arc<Kernel> {
     let own = [
         part!("kronecker/stage_tiled.wgsl"),
+        part!("common/products.wgsl"),
         part!("kronecker/stage_params.wgsl"),
         part!("common/grid.wgsl"),
     ];
@@ -365,7 +366,7 @@ pub(super) fn stage_tiled(columns: bool, rows: bool, ends: Ends, caps: &Caps) ->
         needs: ends.access(caps).needs(),
         params: StageParams::FIELDS,
         workgroup: [256, 1, 1],
-        workgroup_bytes: 2 * 16 * 16 * 17,
+        workgroup_bytes: 16 * (4 * 65 + 16 * 17),
     })
 }
 

@@ -163,6 +163,7 @@ impl Variant {
         };
         let shared = [
             form,
+            part!("common/products.wgsl"),
             part!("kronecker/tensor_walk.wgsl"),
             owner,
             common,
