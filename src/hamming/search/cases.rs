@@ -3,7 +3,8 @@
 mod made;
 
 use super::{
-    Allowed, Filter, OP_HISTOGRAM, OP_KNN, OP_RADIUS, Order, Radius, Search, Shape, fitting, plan,
+    Allowed, Filter, OP_HISTOGRAM, OP_KNN, OP_RADIUS, Order, Radius, Search, Shape, call::fitting,
+    plan,
 };
 use crate::{
     Error,
