@@ -1,14 +1,15 @@
 //! Every level against brute force, bit for bit.
 
+mod brute;
+mod pack;
+
 use super::{
-    Database, Level, Neighbours, Options, Order, Radius, Threshold, Within, distances,
-    distances_u16, knn, pack_bits, radius,
+    Database, Level, Options, Order, Radius, Threshold, distances, distances_u16, knn, pack_bits,
+    radius,
     sweep::{Split, Sweep},
 };
-use crate::hamming::{
-    ABSENT, Allowed, Compare, Filter,
-    bits::{last_mask, words},
-};
+use crate::hamming::{Allowed, Compare, Filter, bits::words};
+use brute::{all, distance, histogram, inside, nearest};
 
 /// Random words.
 struct Random(u64);
@@ -37,86 +38,6 @@ fn options() -> Vec<Options> {
     levels
         .flat_map(|level| [1, 3].map(|threads| Options { level, threads }))
         .collect()
-}
-
-fn distance(a: &[u32], b: &[u32], bits: usize) -> u32 {
-    let last = a.len() - 1;
-    let mask = |at| {
-        if at == last {
-            last_mask(bits)
-        } else {
-            u32::MAX
-        }
-    };
-    (0..a.len())
-        .map(|at| ((a[at] ^ b[at]) & mask(at)).count_ones())
-        .sum()
-}
-
-fn keeps(allowed: &Allowed<'_>, query: usize, item: usize, items: usize) -> bool {
-    let bit = |words: &[u32], at: usize| words[at + item / 32] >> (item % 32) & 1 == 1;
-    let kept = match allowed.filter {
-        None => true,
-        Some(Filter::Shared(words)) => bit(words, 0),
-        Some(Filter::Each(words)) => bit(words, query * items.div_ceil(32)),
-    };
-    let inside = allowed.ranges.is_none_or(|ranges| {
-        let [lo, hi] = ranges[query];
-        (lo..hi).contains(&(item as u32))
-    });
-    kept && inside && !(allowed.exclude_self && item == query)
-}
-
-/// For every query its allowed items (distance, index) by index.
-fn all(queries: &[u32], codes: &[u32], bits: usize, allowed: &Allowed<'_>) -> Vec<Vec<(u32, u32)>> {
-    let words = words(bits);
-    let items = codes.len() / words;
-    let row = |(query, code): (usize, &[u32])| {
-        let items = (0..items).filter(|item| keeps(allowed, query, *item, codes.len() / words));
-        items
-            .map(|j| (distance(code, &codes[j * words..][..words], bits), j as u32))
-            .collect()
-    };
-    assert_eq!(codes.len(), items * words);
-    queries.chunks(words).enumerate().map(row).collect()
-}
-
-fn nearest(rows: &[Vec<(u32, u32)>], k: usize) -> Neighbours {
-    let (mut distance, mut index) = (Vec::new(), Vec::new());
-    for row in rows {
-        let mut row = row.clone();
-        row.sort();
-        row.resize(row.len().max(k), (ABSENT, ABSENT));
-        distance.extend(row[..k].iter().map(|item| item.0));
-        index.extend(row[..k].iter().map(|item| item.1));
-    }
-    Neighbours { distance, index }
-}
-
-fn inside(rows: &[Vec<(u32, u32)>], radius: &[u32], order: Order) -> Within {
-    let mut within = Within {
-        row_offsets: vec![0],
-        ..Within::default()
-    };
-    for (row, radius) in rows.iter().zip(radius) {
-        let mut row: Vec<_> = row.iter().filter(|item| item.0 <= *radius).collect();
-        if order == Order::Distance {
-            row.sort();
-        }
-        within.distance.extend(row.iter().map(|item| item.0));
-        within.index.extend(row.iter().map(|item| item.1));
-        within.row_offsets.push(within.index.len() as u32);
-    }
-    within
-}
-
-fn histogram(rows: &[Vec<(u32, u32)>], bits: usize) -> Vec<u32> {
-    let row = |row: &Vec<(u32, u32)>| {
-        let mut counts = vec![0; bits + 1];
-        row.iter().for_each(|item| counts[item.0 as usize] += 1);
-        counts
-    };
-    rows.iter().flat_map(row).collect()
 }
 
 /// Everything that a database offers, against brute force.
@@ -408,87 +329,6 @@ fn a_common_mask_changes_nothing() {
         database.knn(a, 20, &Allowed::default()).unwrap()
     };
     assert_eq!(search(&a, &b), search(&masked(&a), &masked(&b)));
-}
-
-/// Numbers around 0, and those that compare strangely.
-fn numbers(random: &mut Random, len: usize) -> Vec<f32> {
-    let tiny = f32::from_bits(1);
-    let special = [
-        0.0,
-        -0.0,
-        f32::NAN,
-        -f32::NAN,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        tiny,
-        -tiny,
-        1.0,
-        -1.0,
-    ];
-    let number = |word: u32| match word % 3 {
-        0 => special[word as usize / 3 % special.len()],
-        _ => word as f32 / 2e9 - 1.0,
-    };
-    (0..len).map(|_| number(random.next())).collect()
-}
-
-#[test]
-fn bits_of_vectors() {
-    let mut random = Random(10);
-    let dims = [
-        1, 2, 3, 8, 15, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000, 1024, 10_000,
-    ];
-    for dims in dims {
-        let x = numbers(&mut random, dims * 9);
-        let each = numbers(&mut random, dims);
-        for threshold in [0.0, -0.0, 0.25, f32::NAN, f32::INFINITY]
-            .map(|t| vec![t; dims])
-            .into_iter()
-            .chain([each])
-        {
-            for compare in [Compare::Greater, Compare::GreaterEqual, Compare::Less] {
-                let mut expected = vec![0; 9 * words(dims)];
-                for (at, x) in x.iter().enumerate() {
-                    let (row, i, t) = (at / dims, at % dims, threshold[at % dims]);
-                    let bit = match compare {
-                        Compare::Greater => *x > t,
-                        Compare::GreaterEqual => *x >= t,
-                        Compare::Less => *x < t,
-                    };
-                    expected[row * words(dims) + i / 32] |= u32::from(bit) << (i % 32);
-                }
-                for options in options() {
-                    let packed =
-                        pack_bits(&x, dims, Threshold::Each(&threshold), compare, &options)
-                            .unwrap();
-                    assert_eq!(packed, expected, "dims {dims}, {compare:?}, {options:?}");
-                    if threshold
-                        .iter()
-                        .all(|t| t.to_bits() == threshold[0].to_bits())
-                    {
-                        let same = Threshold::Same(threshold[0]);
-                        assert_eq!(
-                            pack_bits(&x, dims, same, compare, &options).unwrap(),
-                            expected
-                        );
-                    }
-                }
-            }
-        }
-    }
-    let x = [
-        0.0,
-        -0.0,
-        f32::NAN,
-        f32::from_bits(1),
-        -f32::from_bits(1),
-        f32::INFINITY,
-    ];
-    let pack =
-        |compare| pack_bits(&x, 6, Threshold::Same(0.0), compare, &Options::default()).unwrap();
-    assert_eq!(pack(Compare::Greater), [0b101000]);
-    assert_eq!(pack(Compare::GreaterEqual), [0b101011]);
-    assert_eq!(pack(Compare::Less), [0b010000]);
 }
 
 #[test]
