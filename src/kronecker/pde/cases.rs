@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::{
-    Axis, Equation, Mixture, OP, Options, Plane, cpu,
-    device::{self, Sizes},
+    Axis, Equation, Mixture, OP, Options, Plane, cpu, device,
     learn::Precisions,
-    plane::System,
+    plan::{Sizes, plan},
+    system::System,
 };
 use crate::{
     Error,
@@ -115,7 +115,7 @@ impl Problem for Collocation {
     }
 
     fn plans(&self, caps: &Caps, _all: bool) -> Result<Vec<Plan>, Error> {
-        Ok(vec![device::plan(
+        Ok(vec![plan(
             Sizes::of(&self.system),
             1e-6,
             self.iterations,

@@ -4,7 +4,7 @@ use faer::Mat;
 
 use super::{
     Options,
-    plane::{System, hadamard},
+    system::{System, hadamard},
 };
 
 /// The solution of the normal equations.

@@ -28,11 +28,12 @@ mod axis;
 pub(crate) mod cases;
 mod cpu;
 mod device;
-
 mod learn;
 mod line;
 mod mixture;
+mod plan;
 mod plane;
+mod system;
 
 use faer::Col;
 
