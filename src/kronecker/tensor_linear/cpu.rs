@@ -1,19 +1,21 @@
 //! The f64 reference of both forms, token by token from states.
 
+mod exact;
+mod poly;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{
-    minimax::Polynomial,
-    monomials::{Table, query_weights, shifted},
-    shape::{Mask, OP, Options, Shape},
-};
+use super::shape::{Mask, OP, Options, Shape};
 use crate::{
     Result,
     error::length,
     linear::{FeatureMap, cpu},
 };
+
+pub use exact::exact_rows;
+pub use poly::{Weights, poly_backward, poly_forward};
 
 /// What attention reads: queries, then keys and values of every set.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,135 +92,6 @@ pub fn backward(
         *slope = through(Some(set), k, slope)?;
     }
     Ok(slopes)
-}
-
-/// A polynomial of the logits instead of exp, with its centres where queries are centred: the middle of every logit column, times
-/// the scale, `[key heads, D]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Weights {
-    /// The polynomial.
-    pub polynomial: Polynomial,
-    /// The centres.
-    pub middles: Option<Vec<f64>>,
-}
-
-/// [`tensor_poly::forward`](super::poly::forward()) in f64, with a polynomial that is given.
-///
-/// # Errors
-/// `Argument` when sizes do not fit together.
-pub fn poly_forward(
-    shape: &Shape,
-    mask: &Mask,
-    scale: f32,
-    weights: &Weights,
-    inputs: &Inputs,
-) -> Result<Outputs> {
-    shape.check(mask)?;
-    inputs.check(shape)?;
-    let features = Features::new(shape, scale, weights);
-    Ok(features.call(mask, inputs).forward())
-}
-
-/// [`tensor_poly::backward`](super::poly::backward()) in f64, with a polynomial that is given: coefficients and centres are
-/// constants.
-///
-/// # Errors
-/// `Argument` when sizes do not fit together.
-pub fn poly_backward(
-    shape: &Shape,
-    mask: &Mask,
-    scale: f32,
-    weights: &Weights,
-    inputs: &Inputs,
-    grad_o: &[f64],
-) -> Result<Gradients> {
-    shape.check(mask)?;
-    inputs.check(shape)?;
-    length(OP, "grad_o", grad_o.len(), shape.query_rows() * shape.value)?;
-    let features = Features::new(shape, scale, weights);
-    let slopes = features.call(mask, inputs).backward(grad_o);
-    let (width, rank) = (shape.key, features.table.rank());
-    let rows = inputs
-        .q
-        .chunks_exact(width)
-        .zip(slopes.q.chunks_exact(rank));
-    let q = rows.enumerate().flat_map(|(at, (row, slope))| {
-        let weights = features.weights_at(at, row);
-        let slope: Vec<f64> = slope.iter().zip(weights).map(|(d, w)| d * w).collect();
-        features.table.adjoint(row, &slope)
-    });
-    let k = inputs.k.iter().zip(&slopes.k).map(|(k, slopes)| {
-        let rows = k.chunks_exact(width).zip(slopes.chunks_exact(rank));
-        rows.flat_map(|(row, slope)| features.table.adjoint(row, slope))
-            .collect()
-    });
-    Ok(Gradients {
-        q: q.collect(),
-        k: k.collect(),
-        v: slopes.v,
-    })
-}
-
-/// Monomials of queries and keys.
-struct Features<'a> {
-    shape: &'a Shape,
-    table: Table,
-    weights: &'a Weights,
-    query_weights: Vec<f64>,
-    /// The degree of every monomial.
-    degrees: Vec<usize>,
-}
-
-impl<'a> Features<'a> {
-    fn new(shape: &'a Shape, scale: f32, weights: &'a Weights) -> Features<'a> {
-        let degree = weights.polynomial.coefficients.len().saturating_sub(1);
-        let table = Table::new(shape.key, degree);
-        let centred = weights.middles.is_some();
-        let scale = f64::from(scale);
-        Features {
-            shape,
-            query_weights: query_weights(&table, &weights.polynomial, scale, centred),
-            degrees: table.variables_of().iter().map(Vec::len).collect(),
-            table,
-            weights,
-        }
-    }
-
-    /// The weights of a query's monomials.
-    fn weights_at(&self, row: usize, q: &[f64]) -> Vec<f64> {
-        let Some(middles) = &self.weights.middles else {
-            return self.query_weights.clone();
-        };
-        let head = row / (self.shape.queries * self.shape.group()).max(1);
-        let middle = middles.chunks_exact(self.shape.key).nth(head);
-        let c = dot(q, middle.unwrap_or_default());
-        let own = shifted(&self.weights.polynomial, c);
-        let each = self.query_weights.iter().zip(&self.degrees);
-        each.map(|(weight, degree)| weight * own.get(*degree).copied().unwrap_or(0.0))
-            .collect()
-    }
-
-    fn call(&self, mask: &'a Mask, inputs: &'a Inputs) -> Call<'a> {
-        let width = self.shape.key;
-        let rows = inputs.q.chunks_exact(width).enumerate();
-        let queries = rows.flat_map(|(at, row)| {
-            let values = self.table.values(row).into_iter();
-            values.zip(self.weights_at(at, row)).map(|(x, w)| x * w)
-        });
-        let of = |k: &Vec<f64>| -> Vec<f64> {
-            let rows = k.chunks_exact(width);
-            rows.flat_map(|row| self.table.values(row)).collect()
-        };
-        Call {
-            shape: self.shape,
-            mask,
-            normalize: Some(0.0),
-            rank: self.table.rank(),
-            queries: queries.collect(),
-            keys: inputs.k.iter().map(of).collect(),
-            values: &inputs.v,
-        }
-    }
 }
 
 /// A call once queries and keys are features.
@@ -553,122 +426,5 @@ impl<'a> Walk<'a> {
 
     fn times(&self, u: &[f64]) -> Vec<f64> {
         times(&self.states, u, self.call.columns())
-    }
-}
-
-/// Rows of softmax attention over every combination of seen keys, for some queries, each an index into `[B, H, Tq]`; with them the
-/// rows of uniform weights.
-///
-/// # Errors
-/// `Argument` when sizes do not fit together.
-pub fn exact_rows(
-    shape: &Shape,
-    mask: &Mask,
-    scale: f32,
-    inputs: &Inputs,
-    queries: &[usize],
-) -> Result<[Vec<f64>; 2]> {
-    shape.check(mask)?;
-    inputs.check(shape)?;
-    let found: Vec<[Vec<f64>; 2]> = queries
-        .par_iter()
-        .map(|at| {
-            let (query_head, i) = (at / shape.queries.max(1), at % shape.queries.max(1));
-            let head = query_head / shape.group();
-            let q = row(&inputs.q, shape.key, *at);
-            let mut softmax = Softmax::new(shape.value);
-            let mut uniform = Softmax::new(shape.value);
-            let start = (q.to_vec(), vec![1.0; shape.value]);
-            let sets = Sets {
-                shape,
-                inputs,
-                head,
-                seen: (0..shape.sets())
-                    .map(|set| shape.seen(mask, set, i))
-                    .collect(),
-            };
-            sets.each(0, &start, &mut |a, v| {
-                softmax.add(f64::from(scale) * a.iter().sum::<f64>(), v);
-                uniform.add(0.0, v);
-            });
-            [softmax.output(), uniform.output()]
-        })
-        .collect();
-    let mut rows = [Vec::new(), Vec::new()];
-    for own in found {
-        for (rows, own) in rows.iter_mut().zip(own) {
-            rows.extend(own);
-        }
-    }
-    Ok(rows)
-}
-
-/// The keys that a query sees.
-struct Sets<'a> {
-    shape: &'a Shape,
-    inputs: &'a Inputs,
-    head: usize,
-    seen: Vec<Range<usize>>,
-}
-
-impl Sets<'_> {
-    /// Does something for every combination of keys of the sets from one on: products with their keys, and with their values.
-    fn each(
-        &self,
-        set: usize,
-        so_far: &(Vec<f64>, Vec<f64>),
-        then: &mut impl FnMut(&[f64], &[f64]),
-    ) {
-        let both = self.inputs.k.get(set).zip(self.inputs.v.get(set));
-        let (Some((keys, values)), Some(seen)) = (both, self.seen.get(set)) else {
-            then(&so_far.0, &so_far.1);
-            return;
-        };
-        let tokens = self.shape.keys.get(set).copied().unwrap_or(0);
-        for j in seen.clone() {
-            let at = self.head * tokens + j;
-            let times = |x: &[f64], row: &[f64]| x.iter().zip(row).map(|(x, y)| x * y).collect();
-            let next = (
-                times(&so_far.0, row(keys, self.shape.key, at)),
-                times(&so_far.1, row(values, self.shape.value, at)),
-            );
-            self.each(set + 1, &next, then);
-        }
-    }
-}
-
-/// An online softmax.
-struct Softmax {
-    most: f64,
-    weight: f64,
-    sum: Vec<f64>,
-}
-
-impl Softmax {
-    fn new(width: usize) -> Softmax {
-        Softmax {
-            most: f64::NEG_INFINITY,
-            weight: 0.0,
-            sum: vec![0.0; width],
-        }
-    }
-
-    fn add(&mut self, logit: f64, v: &[f64]) {
-        if logit > self.most {
-            let factor = (self.most - logit).exp();
-            self.weight *= factor;
-            self.sum.iter_mut().for_each(|sum| *sum *= factor);
-            self.most = logit;
-        }
-        let weight = (logit - self.most).exp();
-        self.weight += weight;
-        for (sum, v) in self.sum.iter_mut().zip(v) {
-            *sum += weight * v;
-        }
-    }
-
-    fn output(self) -> Vec<f64> {
-        let each = self.sum.into_iter();
-        each.map(|sum| quotient(sum, self.weight)).collect()
     }
 }
