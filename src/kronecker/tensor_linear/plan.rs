@@ -7,7 +7,7 @@ use bytemuck::bytes_of;
 use super::{
     batch::Batch,
     kernels::Params,
-    poly::Monomials,
+    monomials::Monomials,
     shape::{Mask, OP, Options, Shape},
 };
 use crate::{

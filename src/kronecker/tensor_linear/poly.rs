@@ -1,33 +1,27 @@
 //! The polynomial form: softmax attention to a bounded error, in time linear in the number of keys.
 
+mod choice;
+mod probe;
+
 use super::{
-    Gradients, Inputs, cpu, exact,
+    Gradients, Inputs, exact,
     extent::{Bounds, Extent},
-    minimax::Polynomial,
-    monomials::{Table, rank},
+    monomials::Monomials,
     plan::{Features, Form, Planner},
     shape::{MAX_CAUSAL_RANK, MAX_RANK, Mask, OP, Shape, wrong},
 };
 use crate::{
     Error, Result,
     error::length,
-    gpu::{Caps, Dtype, Elem, Gpu, Tensor},
+    gpu::{Caps, Elem, Gpu, Tensor},
     plan::Plan,
 };
 
-pub(super) use super::monomials::Monomials;
+pub use choice::{Choice, choose};
+pub use probe::{PROBED, Probe};
 
 /// The highest degree.
 pub const MAX_DEGREE: usize = 16;
-
-/// Queries whose exact outputs a probe computes.
-pub const PROBED: usize = 64;
-
-/// The most combinations of keys a probe goes through, all queries together.
-const MOST_COMBINATIONS: u64 = 1 << 28;
-
-/// Half a unit in the last place of numbers near 1.
-const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// Which polynomial.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,33 +111,6 @@ impl Options {
     }
 }
 
-/// The polynomial that a call uses, and what is known of its error.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
-    /// The polynomial.
-    pub polynomial: Polynomial,
-    /// What the bounds are.
-    pub bounds: Bounds,
-    /// Features.
-    pub rank: usize,
-    /// The most that an output may differ from softmax attention: ε/(1 − ε) V* is proved, the part of rounding an estimate; infinite
-    /// where ε is not below 1.
-    pub certificate: f64,
-    /// The centres, where queries are centred.
-    middles: Option<Vec<f64>>,
-}
-
-/// Exact outputs of some queries against those that were computed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    /// Queries looked at.
-    pub queries: usize,
-    /// The greatest difference from softmax attention.
-    pub measured: f64,
-    /// The greatest difference of uniform attention from softmax attention: with small entries everything looks accurate.
-    pub uniform: f64,
-}
-
 /// What a call did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -161,120 +128,6 @@ pub struct Report {
     pub exact: bool,
     /// Measured errors, where asked for.
     pub probe: Option<Probe>,
-}
-
-impl Choice {
-    fn report(&self) -> Report {
-        Report {
-            degree: self.polynomial.coefficients.len().saturating_sub(1),
-            rank: self.rank,
-            bounds: self.bounds,
-            epsilon: self.polynomial.epsilon,
-            certificate: self.certificate,
-            exact: false,
-            probe: None,
-        }
-    }
-
-    /// As the reference takes it.
-    pub fn weights(&self) -> cpu::Weights {
-        cpu::Weights {
-            polynomial: self.polynomial.clone(),
-            middles: self.middles.clone(),
-        }
-    }
-
-    fn monomials(&self, shape: &Shape, scale: f32) -> Monomials {
-        let table = Table::new(
-            shape.key,
-            self.polynomial.coefficients.len().saturating_sub(1),
-        );
-        let middles = self.middles.as_deref();
-        Monomials::new(&table, &self.polynomial, scale.into(), middles)
-    }
-}
-
-/// |õ − o| ≤ ε/(1 − ε) V* + (Σ log2 T_s + log2 r + 4 g + 8) u A 2 V*, A = Σ |c_a| ρ^a / ((1 − ε) e^−R), ρ what features reach.
-fn certificate(shape: &Shape, polynomial: &Polynomial, bounds: &Bounds, rank: usize) -> f64 {
-    let epsilon = polynomial.epsilon;
-    if epsilon.is_nan() || epsilon >= 1.0 {
-        return f64::INFINITY;
-    }
-    let log = |n: usize| (n.max(1) as f64).log2();
-    let long: f64 = shape.keys.iter().map(|keys| log(*keys)).sum();
-    let degree = polynomial.coefficients.len().saturating_sub(1) as f64;
-    // Powers of s - c are made of powers of s, |s| <= R + |c|, and of c.
-    let reach = bounds.logits + 2.0 * bounds.centre;
-    let terms = polynomial.magnitude(reach) / ((1.0 - epsilon) * (-bounds.logits).exp());
-    let rounding = (long + log(rank) + 4.0 * degree + 8.0) * U * terms * 2.0 * bounds.value;
-    epsilon / (1.0 - epsilon) * bounds.value + rounding
-}
-
-/// Chooses the polynomial for tensors of an extent; `extent` may be absent where the options have bounds.
-///
-/// # Errors
-/// `Argument` when sizes or options make no sense; `Unsupported` when entries are too large for the tolerance, or for the degree.
-pub fn choose(shape: &Shape, options: &Options, extent: Option<&Extent>) -> Result<Choice> {
-    options.check(shape)?;
-    let measured = extent.map(|extent| extent.bounds(options.scale, options.center));
-    let Some(bounds) = options.bounds.or(measured) else {
-        return wrong("bounds", "given, or measured".into(), "none".into());
-    };
-    let centred = extent.filter(|_| options.center);
-    let middles = centred.map(|extent| extent.middles(options.scale));
-    let of = |degree: usize| {
-        let polynomial = Polynomial::nearest_exp(degree, bounds.logits);
-        let rank = rank(shape.key, degree);
-        Choice {
-            certificate: certificate(shape, &polynomial, &bounds, rank),
-            polynomial,
-            bounds,
-            rank,
-            middles: None,
-        }
-    };
-    let mut best: Option<Choice> = None;
-    let degrees = match options.degree {
-        Degree::Fixed(degree) => degree..=degree,
-        Degree::Within(_) => 1..=MAX_DEGREE,
-    };
-    for degree in degrees {
-        if rank(shape.key, degree) > options.max_rank {
-            break;
-        }
-        let choice = of(degree);
-        let enough = match options.degree {
-            Degree::Fixed(_) => choice.certificate.is_finite(),
-            Degree::Within(tolerance) => choice.certificate <= tolerance,
-        };
-        if enough {
-            return Ok(Choice { middles, ..choice });
-        }
-        if best
-            .as_ref()
-            .is_none_or(|best| choice.certificate < best.certificate)
-        {
-            best = Some(choice);
-        }
-    }
-    let Some(best) = best else {
-        let lowest = match options.degree {
-            Degree::Fixed(degree) => degree,
-            Degree::Within(_) => 1,
-        };
-        let expected = format!(
-            "at least {} for degree {lowest} in {} variables",
-            rank(shape.key, lowest),
-            shape.key
-        );
-        return wrong("max_rank", expected, options.max_rank.to_string());
-    };
-    let what = format!(
-        "a polynomial for entries this large: logits reach {:.3}, and the best certificate within {} features is {:.2e}; use \
-         smaller entries or scale, a larger tolerance or max_rank, or exact attention",
-        bounds.logits, options.max_rank, best.certificate
-    );
-    Err(Error::Unsupported { op: OP, what })
 }
 
 /// Plans the outputs with a polynomial. Inputs: q, the keys of every set, the values of every set; output: o.
@@ -363,7 +216,7 @@ pub fn forward<T: Elem>(
         }
     }
     if options.probe {
-        report.probe = Some(probe(shape, options, inputs, o)?);
+        report.probe = Some(Probe::new(shape, options, inputs, o)?);
     }
     Ok(report)
 }
@@ -446,82 +299,6 @@ impl Chosen {
                 exact: true,
                 probe: None,
             },
-        }
-    }
-}
-
-/// Exact outputs of some queries, spread over all, against those in `o`.
-fn probe<T: Elem>(
-    shape: &Shape,
-    options: &Options,
-    inputs: &Inputs<'_, T>,
-    o: &Tensor<T>,
-) -> Result<Probe> {
-    let rows = shape.query_rows();
-    let count = rows.min(PROBED);
-    let queries: Vec<usize> = (0..count).map(|n| n * rows / count).collect();
-    let each = shape.keys.iter().map(|keys| *keys as u64);
-    let combinations = each.fold(count as u64, u64::saturating_mul);
-    if combinations > MOST_COMBINATIONS {
-        return Err(Error::Limit {
-            what: format!("{OP}, combinations of keys of a probe,"),
-            needed: combinations,
-            available: MOST_COMBINATIONS,
-            remedy: "probe a shorter call",
-        });
-    }
-    let host = |tensor: &Tensor<T>| tensor.download().map(numbers);
-    let sets = |all: &[&Tensor<T>]| -> Result<Vec<Vec<f64>>> {
-        all.iter().map(|tensor| host(tensor)).collect()
-    };
-    let read = cpu::Inputs {
-        q: host(inputs.q)?,
-        k: sets(inputs.k)?,
-        v: sets(inputs.v)?,
-    };
-    let [exact, uniform] = cpu::exact_rows(shape, &options.mask, options.scale, &read, &queries)?;
-    let found = host(o)?;
-    let width = shape.value;
-    let computed = queries.iter().flat_map(|row| {
-        let own = found.get(row * width..(row + 1) * width);
-        own.unwrap_or_default().iter().copied()
-    });
-    let far = |others: Vec<f64>| {
-        let apart = others
-            .iter()
-            .zip(&exact)
-            .map(|(x, exact)| (x - exact).abs());
-        // A difference that is no number is as large as any.
-        apart.fold(0.0, |most: f64, x| {
-            if x.is_nan() {
-                f64::INFINITY
-            } else {
-                most.max(x)
-            }
-        })
-    };
-    Ok(Probe {
-        queries: count,
-        measured: far(computed.collect()),
-        uniform: far(uniform),
-    })
-}
-
-/// Elements as f64.
-fn numbers<T: Elem>(elements: Vec<T>) -> Vec<f64> {
-    let bytes: &[u8] = bytemuck::cast_slice(&elements);
-    match T::DTYPE {
-        Dtype::F16 => {
-            let each = bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes);
-            each.into_iter().map(f64::from).collect()
-        }
-        Dtype::Bf16 => {
-            let each = bytemuck::pod_collect_to_vec::<u8, half::bf16>(bytes);
-            each.into_iter().map(f64::from).collect()
-        }
-        _ => {
-            let each = bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
-            each.into_iter().map(f64::from).collect()
         }
     }
 }
