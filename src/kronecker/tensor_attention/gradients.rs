@@ -6,7 +6,8 @@ use super::{
     Logits, OP,
     kernels::{self, RowsParams},
     plan::{Wanted, weighed},
-    planner::{Join, Planner},
+    planner::Planner,
+    walk::Join,
 };
 use crate::{
     Error, Result,

@@ -25,6 +25,7 @@ pub mod plan;
 mod planner;
 mod shape;
 mod tiles;
+mod walk;
 
 pub use call::{Gradients, Inputs, Outputs, Upstream, backward, forward, record, record_backward};
 pub use shape::{Logits, MAX_TOKENS, Options, Shape};

@@ -6,8 +6,9 @@ use super::{
     Logits, OP, Options, Shape,
     gradients::Backward,
     kernels::{self, ProductParams},
-    planner::{Join, Planner, Set},
+    planner::{Planner, Set},
     shape::fits,
+    walk::Join,
 };
 use crate::{
     Result,
