@@ -128,10 +128,9 @@ impl Pass {
             self.tables.push(gpu.upload(table)?);
         }
         let kernels = plan.steps.iter().map(|step| &step.kernel);
-        gpu.0.pipelines.prepare(&gpu, kernels, checked)?;
+        let pipelines = gpu.0.pipelines.get(&gpu, kernels, checked)?;
         let mut last: Option<(&Step, wgpu::BindGroup)> = None;
-        for step in &plan.steps {
-            let pipeline = gpu.0.pipelines.get(&gpu, &step.kernel, checked)?;
+        for (step, pipeline) in plan.steps.iter().zip(pipelines) {
             // A step that is cut into several dispatches binds the same in each.
             let same = last
                 .take()

@@ -25,41 +25,36 @@ type Cell = Arc<OnceLock<Result<Arc<Pipeline>>>>;
 pub(super) struct Pipelines(Mutex<HashMap<(Arc<Kernel>, bool), Cell>>);
 
 impl Pipelines {
-    /// The pipeline of a kernel, compiling it if this is the first request.
-    pub fn get(&self, gpu: &Gpu, kernel: &Arc<Kernel>, checked: bool) -> Result<Arc<Pipeline>> {
-        let cell = {
-            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            map.entry((kernel.clone(), checked)).or_default().clone()
-        };
-        cell.get_or_init(|| compile(gpu, kernel, checked).map(Arc::new))
-            .clone()
-    }
-
-    /// Compiles those of a plan's kernels that are not compiled yet, each in a thread of its own while there are any.
-    pub fn prepare<'a>(
+    /// The pipelines of some kernels, in their order. Those not compiled yet are compiled, each in a thread of its own while there
+    /// are any.
+    pub fn get<'a>(
         &self,
         gpu: &Gpu,
         kernels: impl Iterator<Item = &'a Arc<Kernel>>,
         checked: bool,
-    ) -> Result<()> {
-        let mut missing: Vec<&Arc<Kernel>> = Vec::new();
-        {
-            let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            for kernel in kernels {
-                let compiled = map
-                    .get(&(kernel.clone(), checked))
-                    .is_some_and(|cell| cell.get().is_some());
-                if !compiled && !missing.contains(&kernel) {
-                    missing.push(kernel);
-                }
+    ) -> Result<Vec<Arc<Pipeline>>> {
+        let cells: Vec<(&Arc<Kernel>, Cell)> = {
+            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cell =
+                |kernel: &Arc<Kernel>| map.entry((kernel.clone(), checked)).or_default().clone();
+            kernels.map(|kernel| (kernel, cell(kernel))).collect()
+        };
+        let pipeline = |(kernel, cell): &(&Arc<Kernel>, Cell)| {
+            cell.get_or_init(|| compile(gpu, kernel, checked).map(Arc::new))
+                .clone()
+        };
+        let mut missing: Vec<&(&Arc<Kernel>, Cell)> = Vec::new();
+        for own in cells.iter().filter(|(_, cell)| cell.get().is_none()) {
+            if missing.iter().all(|other| !Arc::ptr_eq(&other.1, &own.1)) {
+                missing.push(own);
             }
         }
         if missing.len() > 1 {
             missing
                 .par_iter()
-                .try_for_each(|kernel| self.get(gpu, kernel, checked).map(drop))?;
+                .try_for_each(|own| pipeline(own).map(drop))?;
         }
-        Ok(())
+        cells.iter().map(pipeline).collect()
     }
 
     /// How many kernels were compiled.
