@@ -15,7 +15,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report;
 use crate::{
     Gpu, Select,
-    case::{Bench, Case, Failure, Loaded, Problem, judge_decided, ops, run, write_whole},
+    case::{
+        Bench, Case, Failure, Loaded, Problem, Reference, judge_decided, ops, run, write_whole,
+    },
     plan::{Plan, Work},
 };
 
@@ -217,7 +219,7 @@ fn measure_case(gpu: &Gpu, case: &Case, roofs: &Roofs, effort: Effort) -> Result
     let plan = default_plan(gpu, case, problem)?;
     let verified = plan.work.flops + plan.work.popcounts < VERIFIED_FLOPS;
     if verified {
-        verify(gpu, case, problem, &plan)?;
+        verify(gpu, problem, &plan, &problem.reference()?, &case.name)?;
     }
     let time = measure(gpu, problem, &plan, effort)?;
     let (bound_ms, bound) = roofs.bound(&plan.work);
@@ -246,19 +248,25 @@ fn default_plan(gpu: &Gpu, case: &Case, problem: &dyn Problem) -> Result<Plan, F
         .ok_or_else(|| case.wrong("has no plan on this device"))
 }
 
-fn verify(gpu: &Gpu, case: &Case, problem: &dyn Problem, plan: &Plan) -> Result<(), Failure> {
+/// Runs a plan of what is called `name` and judges its outputs by the reference's.
+pub(super) fn verify(
+    gpu: &Gpu,
+    problem: &dyn Problem,
+    plan: &Plan,
+    references: &[Reference],
+    name: &str,
+) -> Result<(), Failure> {
     let arrays = run(gpu, problem, plan, false)?;
-    let references = problem.reference()?;
     let outputs = problem.outputs();
-    for (n, ((output, array), reference)) in outputs.iter().zip(&arrays).zip(references).enumerate()
-    {
+    let judged = outputs.iter().zip(&arrays).zip(references);
+    for (n, ((output, array), reference)) in judged.enumerate() {
         let undecided = problem.undecided(n)?;
         let (values, magnitude) = (&reference.values, Some(reference.magnitude.as_slice()));
         let verdict = judge_decided(output, array, values, magnitude, undecided.as_ref());
         if !verdict.holds() {
             return Err(Failure::Missed(format!(
-                "{}: {} is off by {:.1e}, tolerance {:.0e}",
-                case.name, output.name, verdict.ratio, verdict.bound
+                "{name}: {} is off by {:.1e}, tolerance {:.0e}",
+                output.name, verdict.ratio, verdict.bound
             )));
         }
     }

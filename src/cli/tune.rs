@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::bench::{Effort, measure, progress};
+use super::bench::{Effort, measure, progress, verify};
 use crate::{
     Error, Gpu,
-    case::{Case, Failure, Problem, judge_decided, ops, run, write_whole},
+    case::{Case, Failure, Problem, ops, write_whole},
     choice::{Choice, Profile, choices, choices_of, combinations},
     plan::Plan,
 };
@@ -168,33 +168,12 @@ fn trials(
         let ms = match known.map(|(_, ms)| *ms) {
             Some(ms) => ms,
             None => {
-                if references.is_none() {
-                    references = Some(problem.reference()?);
-                }
-                let arrays = run(gpu, problem, &plan, false)?;
-                let outputs = problem.outputs();
-                let judged = outputs.iter().zip(&arrays).zip(references.iter().flatten());
-                for (n, ((output, array), reference)) in judged.enumerate() {
-                    let undecided = problem.undecided(n)?;
-                    let magnitude = Some(reference.magnitude.as_slice());
-                    let verdict = judge_decided(
-                        output,
-                        array,
-                        &reference.values,
-                        magnitude,
-                        undecided.as_ref(),
-                    );
-                    if !verdict.holds() {
-                        return Err(Failure::Missed(format!(
-                            "{} with {}: {} is off by {:.1e}, tolerance {:.0e}",
-                            case.name,
-                            words(own, values),
-                            output.name,
-                            verdict.ratio,
-                            verdict.bound
-                        )));
-                    }
-                }
+                let references = match &mut references {
+                    Some(references) => references,
+                    none => none.insert(problem.reference()?),
+                };
+                let name = format!("{} with {}", case.name, words(own, values));
+                verify(gpu, problem, &plan, references, &name)?;
                 let ms = measure(gpu, problem, &plan, effort)?.median_ms;
                 tried.push((plan, ms));
                 ms
