@@ -1,6 +1,7 @@
 //! Reports: one HTML file each, readable without a network, on a phone and in the dark.
 
 mod chart;
+mod frame;
 mod picture;
 mod plot;
 
@@ -48,6 +49,12 @@ pub fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// A drawing with its caption.
+fn figure(drawing: &str, caption: &str) -> String {
+    let caption = escape(caption);
+    format!("<figure>{drawing}<figcaption>{caption}</figcaption></figure>")
 }
 
 /// A page under construction. All texts are escaped.
@@ -129,15 +136,14 @@ impl Page {
             .map(|(n, series)| {
                 format!(
                     "<li><i style=\"background: var(--s{})\"></i>{}</li>",
-                    n % chart::COLOURS,
+                    n % frame::COLOURS,
                     escape(&series.name)
                 )
             })
             .collect();
-        self.body += &format!(
-            "<figure><ul class=\"legend\">{legend}</ul>{svg}<figcaption>{}</figcaption></figure>\n",
-            escape(caption)
-        );
+        let drawing = format!("<ul class=\"legend\">{legend}</ul>{svg}");
+        self.body += &figure(&drawing, caption);
+        self.body += "\n";
     }
 
     /// Bars.
@@ -145,11 +151,8 @@ impl Page {
     /// # Errors
     /// `Usage` when the plot cannot be drawn.
     pub fn bars(&mut self, bars: &Bars, caption: &str) -> Result<(), Failure> {
-        let svg = bars.svg()?;
-        self.body += &format!(
-            "<figure>{svg}<figcaption>{}</figcaption></figure>\n",
-            escape(caption)
-        );
+        self.body += &figure(&bars.svg()?, caption);
+        self.body += "\n";
         Ok(())
     }
 
@@ -157,11 +160,7 @@ impl Page {
     pub fn heats(&mut self, heats: &[(Heat, &str)]) {
         self.body += "<div class=\"pair\">";
         for (heat, caption) in heats {
-            self.body += &format!(
-                "<figure>{}<figcaption>{}</figcaption></figure>",
-                heat.svg(),
-                escape(caption)
-            );
+            self.body += &figure(&heat.svg(), caption);
         }
         self.body += "</div>\n";
     }
@@ -170,11 +169,7 @@ impl Page {
     pub fn pictures(&mut self, pictures: &[(Picture, &str)]) {
         self.body += "<div class=\"pair\">";
         for (picture, caption) in pictures {
-            self.body += &format!(
-                "<figure>{}<figcaption>{}</figcaption></figure>",
-                picture.html(),
-                escape(caption)
-            );
+            self.body += &figure(&picture.html(), caption);
         }
         self.body += "</div>\n";
     }

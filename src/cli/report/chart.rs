@@ -4,10 +4,8 @@ use std::fmt::Write as _;
 
 use plotters::prelude::*;
 
+use super::frame::{colour, failed, framed, lines};
 use crate::case::Failure;
-
-/// Colours for series that the page defines.
-pub(super) const COLOURS: usize = 6;
 
 /// One set of points.
 pub struct Series {
@@ -49,32 +47,6 @@ pub struct Heat {
     pub values: Vec<f64>,
 }
 
-pub(super) const SIZE: (u32, u32) = (560, 350);
-
-// Stand-ins that `themed` replaces by the page's colours: plotters writes plain RGB only.
-pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
-pub(super) const GRID: RGBColor = RGBColor(2, 2, 2);
-
-pub(super) fn colour(n: usize) -> RGBColor {
-    RGBColor(3, 3, (n % COLOURS) as u8)
-}
-
-pub(super) fn themed(svg: &str) -> String {
-    let mut text = svg
-        .replace("#010101", "currentColor")
-        .replace("#020202", "var(--grid)");
-    for n in 0..COLOURS {
-        text = text.replace(&format!("#03030{n}"), &format!("var(--s{n})"));
-    }
-    // The width comes from the page.
-    let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
-    text.replacen(&size, "role=\"img\" ", 1)
-}
-
-pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
-    Failure::Usage(format!("a plot could not be drawn: {error}"))
-}
-
 /// A range around values, with a margin of half as much again.
 fn around(values: impl Iterator<Item = f64>) -> Option<std::ops::Range<f64>> {
     let (least, most) = values.fold((f64::INFINITY, 0.0f64), |(a, b), x| (a.min(x), b.max(x)));
@@ -111,50 +83,16 @@ impl Chart {
         ) else {
             return Err(failed("there is no point"));
         };
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            let mut chart = ChartBuilder::on(&area)
-                .margin(12)
-                .margin_right(24)
-                .x_label_area_size(44)
-                .y_label_area_size(62)
-                .build_cartesian_2d(x.log_scale(), y.log_scale())
-                .map_err(failed)?;
-            let text = ("sans-serif", 14).into_font().color(&INK);
-            chart
-                .configure_mesh()
-                .bold_line_style(GRID)
-                .light_line_style(TRANSPARENT)
-                .axis_style(INK)
-                .label_style(text.clone())
-                .axis_desc_style(text)
-                .x_desc(self.x)
-                .y_desc(self.y)
-                .x_label_formatter(&|value| log_tick(*value))
-                .y_label_formatter(&|value| log_tick(*value))
-                .draw()
-                .map_err(failed)?;
-            for (n, series) in self.series.iter().enumerate() {
-                let drawn = || {
-                    series
-                        .points
-                        .iter()
-                        .copied()
-                        .filter(|(x, y)| *x > 0.0 && *y > 0.0)
-                };
-                if self.joined || !series.marks {
-                    let line = LineSeries::new(drawn(), colour(n).stroke_width(2));
-                    chart.draw_series(line).map_err(failed)?;
-                }
-                if series.marks {
-                    let marks = drawn().map(|point| Circle::new(point, 4, colour(n).filled()));
-                    chart.draw_series(marks).map_err(failed)?;
-                }
-            }
-            area.present().map_err(failed)?;
-        }
-        Ok(themed(&svg))
+        framed(
+            (x.log_scale(), y.log_scale()),
+            [self.x, self.y],
+            24,
+            |mesh| {
+                mesh.x_label_formatter(&|value| log_tick(*value))
+                    .y_label_formatter(&|value| log_tick(*value));
+            },
+            |chart| lines(chart, &self.series, self.joined, 4, |x| x > 0.0),
+        )
     }
 }
 
@@ -162,40 +100,27 @@ impl Bars {
     pub(super) fn svg(&self) -> Result<String, Failure> {
         let count = self.heights.len() as f64;
         let least = self.heights.iter().copied().fold(0.0, f64::min).max(-1.0);
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            let mut chart = ChartBuilder::on(&area)
-                .margin(12)
-                .x_label_area_size(44)
-                .y_label_area_size(62)
-                .build_cartesian_2d(-0.5..count - 0.5, least..1.0)
-                .map_err(failed)?;
-            let text = ("sans-serif", 14).into_font().color(&INK);
-            chart
-                .configure_mesh()
-                .bold_line_style(GRID)
-                .light_line_style(TRANSPARENT)
-                .axis_style(INK)
-                .label_style(text.clone())
-                .axis_desc_style(text)
-                .disable_x_mesh()
-                .x_labels(self.heights.len())
-                .x_desc(self.x)
-                .y_desc(self.y)
-                .x_label_formatter(&|value| format!("{value:.0}"))
-                // Adding zero turns -0 into 0.
-                .y_label_formatter(&|value| format!("{:.1}", (value * 10.0).round() / 10.0 + 0.0))
-                .draw()
-                .map_err(failed)?;
-            let bars = self.heights.iter().enumerate().map(|(n, height)| {
-                let x = n as f64;
-                Rectangle::new([(x - 0.35, 0.0), (x + 0.35, *height)], colour(0).filled())
-            });
-            chart.draw_series(bars).map_err(failed)?;
-            area.present().map_err(failed)?;
-        }
-        Ok(themed(&svg))
+        framed(
+            (-0.5..count - 0.5, least..1.0),
+            [self.x, self.y],
+            12,
+            |mesh| {
+                mesh.disable_x_mesh()
+                    .x_labels(self.heights.len())
+                    .x_label_formatter(&|value| format!("{value:.0}"))
+                    // Adding zero turns -0 into 0.
+                    .y_label_formatter(&|value| {
+                        format!("{:.1}", (value * 10.0).round() / 10.0 + 0.0)
+                    });
+            },
+            |chart| {
+                let bars = self.heights.iter().enumerate().map(|(n, height)| {
+                    let x = n as f64;
+                    Rectangle::new([(x - 0.35, 0.0), (x + 0.35, *height)], colour(0).filled())
+                });
+                chart.draw_series(bars).map_err(failed).map(drop)
+            },
+        )
     }
 }
 

@@ -1,8 +1,9 @@
 //! Plots on linear axes.
 
-use plotters::prelude::*;
-
-use super::chart::{GRID, INK, SIZE, Series, colour, failed, themed};
+use super::{
+    chart::Series,
+    frame::{failed, framed, lines},
+};
 use crate::case::Failure;
 
 /// A plot of lines on two linear axes.
@@ -35,45 +36,14 @@ impl Plot {
         ) else {
             return Err(failed("there is no point"));
         };
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            let mut chart = ChartBuilder::on(&area)
-                .margin(12)
-                .margin_right(24)
-                .x_label_area_size(44)
-                .y_label_area_size(62)
-                .build_cartesian_2d(x, y)
-                .map_err(failed)?;
-            let text = ("sans-serif", 14).into_font().color(&INK);
-            chart
-                .configure_mesh()
-                .bold_line_style(GRID)
-                .light_line_style(TRANSPARENT)
-                .axis_style(INK)
-                .label_style(text.clone())
-                .axis_desc_style(text)
-                .x_desc(self.x)
-                .y_desc(self.y)
-                .x_labels(7)
-                .y_labels(6)
-                .draw()
-                .map_err(failed)?;
-            for (n, series) in self.series.iter().enumerate() {
-                let finite = || {
-                    let points = series.points.iter().copied();
-                    points.filter(|(x, y)| x.is_finite() && y.is_finite())
-                };
-                if series.marks {
-                    let marks = finite().map(|point| Circle::new(point, 2, colour(n).filled()));
-                    chart.draw_series(marks).map_err(failed)?;
-                } else {
-                    let line = LineSeries::new(finite(), colour(n).stroke_width(2));
-                    chart.draw_series(line).map_err(failed)?;
-                }
-            }
-            area.present().map_err(failed)?;
-        }
-        Ok(themed(&svg))
+        framed(
+            (x, y),
+            [self.x, self.y],
+            24,
+            |mesh| {
+                mesh.x_labels(7).y_labels(6);
+            },
+            |chart| lines(chart, &self.series, false, 2, f64::is_finite),
+        )
     }
 }
