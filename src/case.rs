@@ -18,6 +18,7 @@ use crate::{Error, gpu::Dtype};
 
 pub use file::write_whole;
 pub use made::Numbers;
+pub(crate) use problem::each_choice;
 pub use problem::{Bench, Op, Output, Problem, Reference, Undecided, ops, rounded};
 pub use run::{Loaded, Verdict, judge, judge_decided, run};
 

@@ -121,6 +121,28 @@ pub fn rounded(outputs: Vec<Output>, references: Vec<Reference>) -> Vec<Array> {
         .collect()
 }
 
+/// The plan for a device, then, if asked for, those that other values of an operator's choices give, and those by matrix units or
+/// what stands in for them.
+pub(crate) fn each_choice(
+    op: &str,
+    caps: &Caps,
+    all: bool,
+    plan: impl Fn(&Caps) -> Result<Plan, Error>,
+) -> Result<Vec<Plan>, Error> {
+    let mut plans = vec![plan(caps)?];
+    if all {
+        for caps in caps.each_matrices() {
+            for caps in caps.each_choice(op)? {
+                let plan = plan(&caps)?;
+                if !plans.contains(&plan) {
+                    plans.push(plan);
+                }
+            }
+        }
+    }
+    Ok(plans)
+}
+
 /// Bits of an output of words that come of the sign of a rounded number, where that is too close to 0 to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecided {

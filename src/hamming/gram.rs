@@ -75,27 +75,13 @@ pub(crate) fn check(shape: &Pairs, function: Function) -> Result<()> {
 /// # Errors
 /// As [`gram`].
 pub fn plan(shape: &Pairs, function: Function, caps: &Caps) -> Result<Plan> {
-    plan_tiled(
-        shape,
-        function,
-        Tile::new(Count::Common, shape.bits, caps),
-        caps,
-    )
-}
-
-/// [`plan`] with the tile given.
-pub(crate) fn plan_tiled(
-    shape: &Pairs,
-    function: Function,
-    tile: Tile,
-    caps: &Caps,
-) -> Result<Plan> {
     check(shape, function)?;
     let own = match function {
         Function::NeuralTangent => part!("hamming/gram_ntk.wgsl"),
         Function::Jaccard => part!("hamming/gram_jaccard.wgsl"),
     };
     let emit = [part!("hamming/gram_counts.wgsl"), own];
+    let tile = Tile::new(Count::Common, shape.bits, caps);
     let mut planner = Planner::new(shape, Count::Common, &emit, false, tile, caps);
     let mut builder = Builder::default();
     let mut counts = [Slot::Scratch(0); 2];

@@ -68,15 +68,6 @@ impl Tile {
         (fits && counted).then_some(tile)
     }
 
-    /// All there are, with what stands in for matrix units.
-    #[cfg(feature = "cli")]
-    pub fn all(count: Count, bits: usize, caps: &Caps) -> Vec<Tile> {
-        let each = caps.each_matrices().into_iter();
-        ([Way::Staged, Way::Wide].map(Tile::of).into_iter())
-            .chain(each.filter_map(|caps| Tile::units(count, bits, &caps)))
-            .collect()
-    }
-
     /// For people.
     pub fn label(self) -> String {
         let way = match self.way {

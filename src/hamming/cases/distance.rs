@@ -5,14 +5,15 @@ use serde_json::{Value, json};
 use super::{exact, expect, words_of};
 use crate::{
     Error,
-    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference, rounded},
+    case::{
+        Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference, each_choice, rounded,
+    },
     gpu::{Caps, Class, Dtype},
     hamming::{
         bits::words,
         cpu,
         distance::{self, Count, Pairs, Store, Triangle},
         simd,
-        tile::Tile,
     },
     plan::Plan,
 };
@@ -86,9 +87,8 @@ impl Problem for Matrix {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        let kind = (self.count, self.shape.bits);
-        each_tile(kind, caps, all, |tile| {
-            distance::plan_tiled(&self.shape, self.count, self.store, tile, caps)
+        each_choice(distance::OP, caps, all, |caps| {
+            distance::plan(&self.shape, self.count, self.store, caps)
         })
     }
 
@@ -127,23 +127,6 @@ impl Problem for Matrix {
         } = self.shape;
         vec![("n", rows), ("m", columns), ("b", bits)]
     }
-}
-
-/// The plan with the tile for a device, then, if asked for, with every other that it can run.
-pub(super) fn each_tile(
-    (count, bits): (Count, usize),
-    caps: &Caps,
-    all: bool,
-    plan: impl Fn(Tile) -> Result<Plan, Error>,
-) -> Result<Vec<Plan>, Error> {
-    let own = Tile::new(count, bits, caps);
-    let mut plans = vec![plan(own)?];
-    if all {
-        let others = Tile::all(count, bits, caps).into_iter();
-        let others = others.filter(|tile| *tile != own);
-        plans.extend(others.filter_map(|tile| plan(tile).ok()));
-    }
-    Ok(plans)
 }
 
 struct Symmetric {
@@ -190,9 +173,8 @@ impl Problem for Symmetric {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        each_tile((self.count, self.bits), caps, all, |tile| {
-            let sizes = [self.n, self.bits];
-            distance::plan_symmetric_tiled(sizes, self.count, self.triangle, tile, caps)
+        each_choice(distance::OP, caps, all, |caps| {
+            distance::plan_symmetric([self.n, self.bits], self.count, self.triangle, caps)
         })
     }
 
@@ -229,6 +211,7 @@ fn builtin() -> Vec<Case> {
         made("distance_bytes", [20, 40, 64], json!({ "symbol_bits": 8 })),
         made("distance_common", [5, 66, 300], json!({ "pair": "and" })),
         made("distance_long", [70, 66, 300], json!({})),
+        made("distance_long_u16", [33, 77, 270], json!({ "store": "u16" })),
         made("distance_one_bit", [3, 3, 1], json!({})),
         made("distance_no_rows", [0, 5, 32], json!({})),
         made("distance_no_columns", [5, 0, 32], json!({ "store": "u16" })),
@@ -246,6 +229,8 @@ fn builtin_symmetric() -> Vec<Case> {
     vec![
         made("symmetric", [150, 100], "full"),
         made("symmetric_condensed", [200, 40], "condensed"),
+        made("symmetric_long", [70, 256], "full"),
+        made("symmetric_condensed_long", [67, 290], "condensed"),
         made("symmetric_one", [1, 40], "condensed"),
         made("symmetric_none", [0, 40], "full"),
     ]

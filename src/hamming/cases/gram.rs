@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use super::{distance::each_tile, words_of};
+use super::words_of;
 use crate::{
     Error,
-    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference},
+    case::{Array, Bench, Case, Failure, Numbers, Op, Output, Problem, Reference, each_choice},
     gpu::{Caps, Class, Dtype},
     hamming::{
         bits::words,
         cpu,
-        distance::{Count, Pairs},
+        distance::{self, Pairs},
         gram::{self, Function},
     },
     plan::Plan,
@@ -74,8 +74,8 @@ impl Problem for Gram {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        each_tile((Count::Common, self.shape.bits), caps, all, |tile| {
-            gram::plan_tiled(&self.shape, self.function, tile, caps)
+        each_choice(distance::OP, caps, all, |caps| {
+            gram::plan(&self.shape, self.function, caps)
         })
     }
 

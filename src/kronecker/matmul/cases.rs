@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error,
-    case::{Array, Case, Failure, Op, Output, Problem, Reference},
+    case::{Array, Case, Failure, Op, Output, Problem, Reference, each_choice},
     gpu::{Caps, Dtype},
     kronecker::cpu,
     plan::{Builder, Plan, Slot, Work},
@@ -327,16 +327,7 @@ impl Problem for Kron {
     }
 
     fn plans(&self, caps: &Caps, all: bool) -> Result<Vec<Plan>, Error> {
-        let mut plans = vec![self.plan(caps)?];
-        if all {
-            for caps in caps.each_choice(OP)? {
-                let plan = self.plan(&caps)?;
-                if !plans.contains(&plan) {
-                    plans.push(plan);
-                }
-            }
-        }
-        Ok(plans)
+        each_choice(OP, caps, all, |caps| self.plan(caps))
     }
 
     fn reference(&self) -> Result<Vec<Reference>, Error> {
