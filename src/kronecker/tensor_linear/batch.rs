@@ -165,13 +165,9 @@ impl Batch<'_> {
             let kernel = kernels::centre(degree, source.dtype, native);
             self.push(builder, kernel, bind, [rows, flops], params);
         }
-        let weights = tables.weights(set);
-        let mut bind = vec![
-            x,
-            table(tables.terms, monomials.rank * degree as usize),
-            table(weights, monomials.rank),
-            self.held(into, (at + rows) * planner.inner(), true),
-        ];
+        let [terms, weights] = tables.binds(monomials, set);
+        let out = self.held(into, (at + rows) * planner.inner(), true);
+        let mut bind = vec![x, terms, weights, out];
         if centred {
             bind.push(self.held(self.space.centres, rows * u64::from(degree + 1), false));
         }
@@ -319,13 +315,8 @@ impl Batch<'_> {
         };
         let (out, out_offset) = self.tensor(to, set, width, true);
         let centred = set.is_none() && tables.centre.is_some();
-        let weights = tables.weights(set);
-        let mut bind = vec![
-            x,
-            table(tables.terms, monomials.rank * degree as usize),
-            table(weights, monomials.rank),
-            out,
-        ];
+        let [terms, weights] = tables.binds(monomials, set);
+        let mut bind = vec![x, terms, weights, out];
         if centred {
             bind.push(self.held(self.space.centres, rows * u64::from(degree + 1), false));
         }

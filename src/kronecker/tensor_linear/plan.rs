@@ -102,9 +102,12 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// The weights of a set's monomials, or of the queries'.
-    pub fn weights(&self, set: Option<usize>) -> Slot {
-        set.map_or(self.queries, |_| self.keys)
+    /// The terms of monomials, and the weights of a set's or of the queries'.
+    pub fn binds(&self, monomials: &Monomials, set: Option<usize>) -> [Bind; 2] {
+        let Monomials { rank, degree, .. } = *monomials;
+        let weights = set.map_or(self.queries, |_| self.keys);
+        [(self.terms, rank * degree as usize), (weights, rank)]
+            .map(|(slot, words)| table(slot, words))
     }
 }
 
