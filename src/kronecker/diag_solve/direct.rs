@@ -3,16 +3,16 @@
 
 use super::{
     super::{
-        spectral::{Operand, RowSums, Source, Spectral, Tables, scale, vector},
+        spectral::{Operand, RowSums, Source, Spectral, Tables, scale},
         spectrum::{Function, Rounded, Spectrum},
     },
     Diagonal,
     kernels::Stage,
-    plan::{SCALARS, State, VALUES, VECTORS, WEIGHTS, Y, finished, scalars, sums_of},
+    plan::{SCALARS, State, VALUES, VECTORS, Y, finished, scalars, sums_of, weigh},
 };
 use crate::{
     Result,
-    gpu::{Caps, Part, part},
+    gpu::{Caps, part},
     plan::{Bind, Builder, Plan, Slot},
 };
 
@@ -67,28 +67,8 @@ impl<'a> Direct<'a> {
         spectral.synthesise(builder, caps, [s, z])
     }
 
-    fn pass(
-        &self,
-        builder: &mut Builder,
-        caps: &Caps,
-        term: Part,
-        [before, after]: [Vec<Operand>; 2],
-        sums: (Slot, u64),
-    ) -> Result<()> {
-        let variances = vector(WEIGHTS, self.spectrum.len() as u64, caps)?;
-        let pass = RowSums {
-            terms: vec![term],
-            tables: None,
-            function: Rounded::default(),
-            form: false,
-            before: [Operand::Whole(variances)]
-                .into_iter()
-                .chain(before)
-                .collect(),
-            after,
-            sums,
-        };
-        pass.steps(builder, caps, self.spectrum.len(), self.rows)
+    fn sizes(&self) -> [usize; 2] {
+        [self.spectrum.len(), self.rows]
     }
 
     /// u = M⁻¹ r, ρ = rᵀ u, and the direction that follows.
@@ -107,21 +87,14 @@ impl<'a> Direct<'a> {
             ..RowSums::squares(u, (sums, 0))
         };
         rho.steps(builder, caps, self.spectrum.len(), self.rows)?;
-        let sizes = [self.spectrum.len(), self.rows];
-        scalars(
-            builder,
-            caps,
-            sizes,
-            self.tolerance,
-            stage,
-            [sums, state.scalars],
-        );
+        let slots = [sums, state.scalars];
+        scalars(builder, caps, self.sizes(), self.tolerance, stage, slots);
         let operands = [
             vec![Operand::read(u), Operand::write(state.direction)],
             vec![self.kept(state.scalars)],
         ];
         let term = part!("kronecker/direct_direction.wgsl");
-        self.pass(builder, caps, term, operands, (sums, 0))
+        weigh(builder, caps, self.sizes(), term, operands, (sums, 0))
     }
 
     fn kept(&self, slot: Slot) -> Operand {
@@ -148,7 +121,7 @@ impl<'a> Direct<'a> {
             vec![Operand::write(state.z), Operand::write(state.direction)],
         ];
         let term = part!("kronecker/direct_start.wgsl");
-        self.pass(&mut builder, caps, term, operands, (sums, 0))?;
+        weigh(&mut builder, caps, self.sizes(), term, operands, (sums, 0))?;
         self.turn(&mut builder, caps, state, Stage::Start, [s, t, sums])?;
         finished(builder, &self.spectral(), caps, 0, 2.0)
     }
@@ -164,28 +137,22 @@ impl<'a> Direct<'a> {
             direction,
             ..
         } = state;
+        let sizes = self.sizes();
         let iteration = |builder: &mut Builder| -> Result<()> {
             self.apply(builder, caps, self.plain, [direction, s, t])?;
             let both = || vec![Operand::read(direction), Operand::read(t)];
             let term = part!("kronecker/direct_curvature.wgsl");
-            self.pass(builder, caps, term, [both(), Vec::new()], (sums, 0))?;
-            let sizes = [self.spectrum.len(), self.rows];
-            let slots = [sums, state.scalars];
-            scalars(
-                builder,
-                caps,
-                sizes,
-                self.tolerance,
-                Stage::Curvature,
-                slots,
-            );
+            let operands = [both(), Vec::new()];
+            weigh(builder, caps, sizes, term, operands, (sums, 0))?;
+            let (stage, slots) = (Stage::Curvature, [sums, state.scalars]);
+            scalars(builder, caps, sizes, self.tolerance, stage, slots);
             let after = vec![
                 Operand::write(alpha),
                 Operand::write(r),
                 self.kept(state.scalars),
             ];
             let term = part!("kronecker/direct_step.wgsl");
-            self.pass(builder, caps, term, [both(), after], (sums, 0))?;
+            weigh(builder, caps, sizes, term, [both(), after], (sums, 0))?;
             self.turn(builder, caps, state, Stage::Residual, [s, t, sums])?;
             Ok(())
         };
@@ -206,7 +173,7 @@ impl<'a> Direct<'a> {
             vec![Operand::read(found), Operand::write(alpha)],
         ];
         let term = part!("kronecker/direct_residual.wgsl");
-        self.pass(&mut builder, caps, term, operands, (sums, 0))?;
+        weigh(&mut builder, caps, self.sizes(), term, operands, (sums, 0))?;
         for (slot, block) in [(mean, 1), (alpha, 2)] {
             let squares = RowSums::squares(slot, (sums, block));
             squares.steps(&mut builder, caps, self.spectrum.len(), self.rows)?;

@@ -171,27 +171,8 @@ impl<'a> System<'a> {
         pass.steps(builder, caps, self.spectrum.len(), self.rows)
     }
 
-    /// A pass with weights in place of eigenvalues.
-    fn weigh(
-        &self,
-        builder: &mut Builder,
-        caps: &Caps,
-        term: Part,
-        [before, after]: [Vec<Operand>; 2],
-        sums: (Slot, u64),
-    ) -> Result<()> {
-        let weights = vector(WEIGHTS, self.spectrum.len() as u64, caps)?;
-        let weights = Operand::Whole(weights);
-        let pass = RowSums {
-            terms: vec![term],
-            tables: None,
-            function: Rounded::default(),
-            form: false,
-            before: [weights].into_iter().chain(before).collect(),
-            after,
-            sums,
-        };
-        pass.steps(builder, caps, self.spectrum.len(), self.rows)
+    fn sizes(&self) -> [usize; 2] {
+        [self.spectrum.len(), self.rows]
     }
 
     /// t = W ∘ x.
@@ -203,18 +184,12 @@ impl<'a> System<'a> {
         sums: Slot,
     ) -> Result<()> {
         let operands = [vec![Operand::read(x), Operand::write(t)], Vec::new()];
-        self.weigh(
-            builder,
-            caps,
-            part!("kronecker/cg_weigh.wgsl"),
-            operands,
-            (sums, 0),
-        )
+        let term = part!("kronecker/cg_weigh.wgsl");
+        weigh(builder, caps, self.sizes(), term, operands, (sums, 0))
     }
 
     fn scalars(&self, builder: &mut Builder, caps: &Caps, stage: Stage, slots: [Slot; 2]) {
-        let sizes = [self.spectrum.len(), self.rows];
-        scalars(builder, caps, sizes, self.tolerance, stage, slots);
+        scalars(builder, caps, self.sizes(), self.tolerance, stage, slots);
     }
 
     fn sums(&self, builder: &mut Builder) -> Slot {
@@ -307,16 +282,12 @@ impl<'a> System<'a> {
             (sums, 0),
         )?;
         self.spectral().synthesise(&mut builder, caps, [t, mean])?;
-        self.weigh(
-            &mut builder,
-            caps,
-            part!("kronecker/cg_answer.wgsl"),
-            [
-                vec![Operand::read(Y), Operand::read(mean)],
-                vec![Operand::write(alpha)],
-            ],
-            (sums, 2),
-        )?;
+        let operands = [
+            vec![Operand::read(Y), Operand::read(mean)],
+            vec![Operand::write(alpha)],
+        ];
+        let term = part!("kronecker/cg_answer.wgsl");
+        weigh(&mut builder, caps, self.sizes(), term, operands, (sums, 2))?;
         self.spectral().analyse(&mut builder, caps, [alpha, t])?;
         self.pass(
             &mut builder,
@@ -330,6 +301,28 @@ impl<'a> System<'a> {
         squares.steps(&mut builder, caps, self.spectrum.len(), self.rows)?;
         finished(builder, &self.spectral(), caps, 0, 2.0)
     }
+}
+
+/// Adds a pass over rows that does something with the weights, or variances, of inputs and sums a term.
+pub(super) fn weigh(
+    builder: &mut Builder,
+    caps: &Caps,
+    [width, rows]: [usize; 2],
+    term: Part,
+    [before, after]: [Vec<Operand>; 2],
+    sums: (Slot, u64),
+) -> Result<()> {
+    let weights = Operand::Whole(vector(WEIGHTS, width as u64, caps)?);
+    let pass = RowSums {
+        terms: vec![term],
+        tables: None,
+        function: Rounded::default(),
+        form: false,
+        before: [weights].into_iter().chain(before).collect(),
+        after,
+        sums,
+    };
+    pass.steps(builder, caps, width, rows)
 }
 
 /// Adds the step that turns sums into scalars of every row.
