@@ -8,7 +8,8 @@ struct Params {
     x_offset: u32,
     words_offset: u32,
     first_row: u32,
-    count: u32,
+    first: u32,
+    end: u32,
     dims: u32,
     words: u32,
     threshold: u32,
@@ -43,8 +44,8 @@ fn bit(value: u32, limit: u32) -> bool {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let n = group_index(group, grid) * 64u + lane;
-    if (n < p.count) {
+    let n = p.first + group_index(group, grid) * 64u + lane;
+    if (n < p.end) {
         let begin = n % p.words * 32u;
         let row = p.first_row + n / p.words;
         let start = p.x_offset + row * p.dims + begin;

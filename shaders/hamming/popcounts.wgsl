@@ -5,7 +5,8 @@ struct Params {
     words_offset: u32,
     counts_offset: u32,
     first_row: u32,
-    count: u32,
+    first: u32,
+    end: u32,
     words: u32,
     last: u32,
 }
@@ -16,8 +17,8 @@ var<immediate> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let n = group_index(group, grid) * 64u + lane;
-    if (n < p.count) {
+    let n = p.first + group_index(group, grid) * 64u + lane;
+    if (n < p.end) {
         let row = p.first_row + n;
         let start = p.words_offset + row * p.words;
         var sum = countOneBits(packed[start + p.words - 1u] & p.last);

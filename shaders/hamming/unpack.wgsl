@@ -5,7 +5,8 @@ struct Params {
     words_offset: u32,
     x_offset: u32,
     first_row: u32,
-    count: u32,
+    first: u32,
+    end: u32,
     bits: u32,
     words: u32,
     low: f32,
@@ -18,8 +19,8 @@ var<immediate> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let n = group_index(group, grid) * 64u + lane;
-    if (n < p.count) {
+    let n = p.first + group_index(group, grid) * 64u + lane;
+    if (n < p.end) {
         let i = n % p.bits;
         let row = p.first_row + n / p.bits;
         let word = packed[p.words_offset + row * p.words + i / 32u];

@@ -1,16 +1,15 @@
 //! From numbers to codes and back.
 
-use std::{ops::Range, sync::Arc};
-
 use bytemuck::bytes_of;
 
 use super::bits::{check_bits, last_mask, words};
 use crate::{
     Error, Result,
     error::length,
-    gpu::{Caps, Dtype, Elem, Gpu, Kernel, Needs, Part, Pass, Spec, Tensor, params, part},
-    plan::{Builder, Plan, Slot, Step, Work},
-    rows::{Rows, cut},
+    gpu::{Caps, Dtype, Elem, Gpu, Pass, Spec, Tensor, params, part},
+    over::{Held, OverRows, Placed, kernel},
+    plan::{Builder, Plan, Slot, Work},
+    rows::Rows,
 };
 
 pub(crate) const PACK: &str = "pack_bits";
@@ -55,7 +54,8 @@ params! {
         x_offset: u32,
         words_offset: u32,
         first_row: u32,
-        count: u32,
+        first: u32,
+        end: u32,
         dims: u32,
         words: u32,
         threshold: u32,
@@ -68,7 +68,8 @@ params! {
         words_offset: u32,
         x_offset: u32,
         first_row: u32,
-        count: u32,
+        first: u32,
+        end: u32,
         bits: u32,
         words: u32,
         low: f32,
@@ -82,7 +83,8 @@ params! {
         words_offset: u32,
         counts_offset: u32,
         first_row: u32,
-        count: u32,
+        first: u32,
+        end: u32,
         words: u32,
         last: u32,
     }
@@ -166,6 +168,13 @@ pub fn plan_pack(
         Some(_) => part!("hamming/threshold_scalar.wgsl"),
         None => part!("hamming/threshold_row.wgsl"),
     };
+    let mut held = vec![
+        Held::Rows(rows_of(Slot::Input(0), dtype, dims)),
+        Held::Written(rows_of(Slot::Output(0), Dtype::U32, words(dims))),
+    ];
+    if scalar.is_none() {
+        held.push(Held::Whole(Slot::Input(1), dims as u64));
+    }
     let over = OverRows {
         kernel: kernel(
             "hamming/pack",
@@ -173,19 +182,18 @@ pub fn plan_pack(
             Spec::default().with("COMPARE", compare as u32),
             PackParams::FIELDS,
         ),
-        from: rows_of(Slot::Input(0), dtype, dims),
-        into: rows_of(Slot::Output(0), Dtype::U32, words(dims)),
-        beside: scalar.is_none().then_some((Slot::Input(1), dims)),
-        rows,
-        per_row: words(dims),
+        held,
+        rows: rows as u64,
+        per_row: words(dims) as u64,
         row_flops: 16.0 * dims as f64,
     };
-    over.plan(PACK, caps, &|placed| {
+    planned(PACK, &over, caps, |placed| {
         let params = PackParams {
-            x_offset: placed.from_offset,
-            words_offset: placed.into_offset,
+            x_offset: placed.offset(0),
+            words_offset: placed.offset(1),
             first_row: placed.first_row,
-            count: placed.count,
+            first: placed.first,
+            end: placed.end,
             dims: dims as u32,
             words: words(dims) as u32,
             // -0 is 0 in the shader; every other number is itself.
@@ -229,19 +237,21 @@ pub fn plan_unpack([rows, bits]: [usize; 2], [low, high]: [f32; 2], caps: &Caps)
             Spec::default(),
             UnpackParams::FIELDS,
         ),
-        from: rows_of(Slot::Input(0), Dtype::U32, words(bits)),
-        into: rows_of(Slot::Output(0), Dtype::F32, bits),
-        beside: None,
-        rows,
-        per_row: bits,
+        held: vec![
+            Held::Rows(rows_of(Slot::Input(0), Dtype::U32, words(bits))),
+            Held::Written(rows_of(Slot::Output(0), Dtype::F32, bits)),
+        ],
+        rows: rows as u64,
+        per_row: bits as u64,
         row_flops: 8.0 * bits as f64,
     };
-    over.plan(UNPACK, caps, &|placed| {
+    planned(UNPACK, &over, caps, |placed| {
         let params = UnpackParams {
-            words_offset: placed.from_offset,
-            x_offset: placed.into_offset,
+            words_offset: placed.offset(0),
+            x_offset: placed.offset(1),
             first_row: placed.first_row,
-            count: placed.count,
+            first: placed.first,
+            end: placed.end,
             bits: bits as u32,
             words: words(bits) as u32,
             low,
@@ -282,19 +292,21 @@ pub fn plan_popcounts([rows, bits]: [usize; 2], caps: &Caps) -> Result<Plan> {
             Spec::default(),
             PopcountsParams::FIELDS,
         ),
-        from: rows_of(Slot::Input(0), Dtype::U32, words(bits)),
-        into: rows_of(Slot::Output(0), Dtype::U32, 1),
-        beside: None,
-        rows,
+        held: vec![
+            Held::Rows(rows_of(Slot::Input(0), Dtype::U32, words(bits))),
+            Held::Written(rows_of(Slot::Output(0), Dtype::U32, 1)),
+        ],
+        rows: rows as u64,
         per_row: 1,
         row_flops: 8.0 * words(bits) as f64,
     };
-    over.plan(POPCOUNTS, caps, &|placed| {
+    planned(POPCOUNTS, &over, caps, |placed| {
         let params = PopcountsParams {
-            words_offset: placed.from_offset,
-            counts_offset: placed.into_offset,
+            words_offset: placed.offset(0),
+            counts_offset: placed.offset(1),
             first_row: placed.first_row,
-            count: placed.count,
+            first: placed.first,
+            end: placed.end,
             words: words(bits) as u32,
             last: last_mask(bits),
         };
@@ -324,93 +336,24 @@ fn rows_of(slot: Slot, dtype: Dtype, stride: usize) -> Rows {
     }
 }
 
-fn kernel(
-    name: &'static str,
-    parts: impl IntoIterator<Item = Part>,
-    spec: Spec,
-    params: &'static [crate::gpu::Field],
-) -> Arc<Kernel> {
-    Arc::new(Kernel {
-        name,
-        parts: parts
-            .into_iter()
-            .chain([part!("common/grid.wgsl")])
-            .collect(),
-        spec,
-        needs: Needs::default(),
-        params,
-        workgroup: [64, 1, 1],
-        workgroup_bytes: 0,
-    })
-}
-
-/// A kernel with an invocation for each of so many elements a row, from rows into rows.
-struct OverRows {
-    kernel: Arc<Kernel>,
-    from: Rows,
-    into: Rows,
-    /// A tensor of so many words that every row reads.
-    beside: Option<(Slot, usize)>,
-    rows: usize,
-    per_row: usize,
-    row_flops: f64,
-}
-
-/// Where a dispatch lies.
-struct Placed {
-    from_offset: u32,
-    into_offset: u32,
-    first_row: u32,
-    count: u32,
-}
-
-impl OverRows {
-    fn plan(
-        &self,
-        op: &'static str,
-        caps: &Caps,
-        params: &dyn Fn(&Placed) -> Vec<u8>,
-    ) -> Result<Plan> {
-        let per_dim = u64::from(caps.groups_per_dim);
-        let groups =
-            |rows: &Range<u64>| ((rows.end - rows.start) * self.per_row as u64).div_ceil(64);
-        let fits = |rows: &Range<u64>| {
-            let len = |span: Range<u64>| span.end - span.start;
-            len(self.from.span(rows)).max(len(self.into.span(rows))) <= caps.binding_bytes
-                && groups(rows) <= (per_dim * per_dim).min(1 << 26)
-        };
-        let row_ms = self.row_flops / (caps.gflops * 1e6);
-        let mut builder = Builder::default();
-        for rows in cut(0..self.rows as u64, 1, row_ms, &fits)? {
-            let (from, from_offset) = self.from.bind(&rows, false);
-            let (into, into_offset) = self.into.bind(&rows, true);
-            let len = rows.end - rows.start;
-            let placed = Placed {
-                from_offset,
-                into_offset,
-                first_row: rows.start as u32,
-                count: (len * self.per_row as u64) as u32,
-            };
-            let mut bind = vec![from, into];
-            bind.extend(
-                self.beside
-                    .map(|(slot, stride)| rows_of(slot, Dtype::U32, stride).bind(&(0..1), false).0),
-            );
-            builder.steps.push(Step {
-                kernel: self.kernel.clone(),
-                bind,
-                params: params(&placed),
-                groups: groups(&rows),
-                predicted_ms: row_ms * len as f64,
-            });
-        }
-        let bytes = |rows: &Rows| rows.stride as f64 * rows.dtype.bytes() as f64;
-        let work = Work {
-            bytes: self.rows as f64 * (bytes(&self.from) + bytes(&self.into)),
-            ..Work::default()
-        };
-        let plan = builder.plan(op, "by rows".into(), work);
-        plan.check(caps)?;
-        Ok(plan)
-    }
+/// A plan of a kernel's steps over rows.
+fn planned(
+    op: &'static str,
+    over: &OverRows,
+    caps: &Caps,
+    params: impl Fn(&Placed) -> Vec<u8>,
+) -> Result<Plan> {
+    let mut builder = Builder::default();
+    over.steps(&mut builder, caps, params)?;
+    let row_bytes = over.held.iter().map(|held| match held {
+        Held::Rows(rows) | Held::Written(rows) => rows.row_bytes(),
+        Held::Whole(..) => 0,
+    });
+    let work = Work {
+        bytes: (over.rows * row_bytes.sum::<u64>()) as f64,
+        ..Work::default()
+    };
+    let plan = builder.plan(op, "by rows".into(), work);
+    plan.check(caps)?;
+    Ok(plan)
 }
