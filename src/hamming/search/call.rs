@@ -46,8 +46,16 @@ impl<'a> Inputs<'a> {
             .collect()
     }
 
-    fn check(&self, op: &'static str, search: &Search<'_>, radius: Option<Radius>) -> Result<()> {
-        let shape = &search.shape;
+    /// What is searched, with every tensor of the length that it asks for.
+    fn search<'p>(
+        &self,
+        op: &'static str,
+        shape: &Shape,
+        parts: &'p [usize],
+        allowed: &Allowed,
+        radius: Option<Radius>,
+    ) -> Result<Search<'p>> {
+        shape.check(op)?;
         length(
             op,
             "queries",
@@ -56,12 +64,12 @@ impl<'a> Inputs<'a> {
         )?;
         let codes: usize = self.database.iter().map(Tensor::len).sum();
         length(op, "database", codes, shape.items * shape.words())?;
-        let filters = match search.allowed.filter {
+        let filters = match allowed.filter {
             Filter::None => None,
             Filter::Global => Some(shape.filter_words()),
             Filter::PerQuery => Some(shape.queries * shape.filter_words()),
         };
-        let ranges = search.allowed.ranges.then_some(2 * shape.queries);
+        let ranges = allowed.ranges.then_some(2 * shape.queries);
         let radii = (radius == Some(Radius::PerQuery)).then_some(shape.queries);
         for (what, tensor, expected) in [
             ("filter", self.filter, filters),
@@ -82,7 +90,11 @@ impl<'a> Inputs<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(Search {
+            shape: *shape,
+            parts,
+            allowed: *allowed,
+        })
     }
 
     fn views(&self) -> Vec<View<'a>> {
@@ -156,13 +168,7 @@ pub fn record_knn(
     out: Neighbours<'_>,
 ) -> Result<()> {
     let parts = inputs.parts(shape);
-    let search = Search {
-        shape: *shape,
-        parts: &parts,
-        allowed: *allowed,
-    };
-    search.shape.check(OP_KNN)?;
-    inputs.check(OP_KNN, &search, None)?;
+    let search = inputs.search(OP_KNN, shape, &parts, allowed, None)?;
     length(OP_KNN, "distance", out.distance.len(), shape.queries * k)?;
     length(OP_KNN, "index", out.index.len(), shape.queries * k)?;
     let plan = plan::knn(&search, k, pass.caps())?;
@@ -188,13 +194,7 @@ pub fn count(
     counts: &mut Tensor<u32>,
 ) -> Result<()> {
     let parts = inputs.parts(shape);
-    let search = Search {
-        shape: *shape,
-        parts: &parts,
-        allowed: *allowed,
-    };
-    search.shape.check(OP_RADIUS)?;
-    inputs.check(OP_RADIUS, &search, Some(radius))?;
+    let search = inputs.search(OP_RADIUS, shape, &parts, allowed, Some(radius))?;
     length(OP_RADIUS, "counts", counts.len(), shape.queries)?;
     let plan = plan::count(&search, radius, gpu.caps())?;
     let mut pass = gpu.pass("items within a radius");
@@ -215,13 +215,7 @@ pub fn radius_count(
     row_offsets: &mut Tensor<u32>,
 ) -> Result<usize> {
     let parts = inputs.parts(shape);
-    let search = Search {
-        shape: *shape,
-        parts: &parts,
-        allowed: *allowed,
-    };
-    search.shape.check(OP_RADIUS)?;
-    inputs.check(OP_RADIUS, &search, Some(radius))?;
+    let search = inputs.search(OP_RADIUS, shape, &parts, allowed, Some(radius))?;
     length(
         OP_RADIUS,
         "row_offsets",
@@ -280,13 +274,7 @@ pub fn record_radius(
     out: &mut Rows<'_>,
 ) -> Result<()> {
     let parts = inputs.parts(shape);
-    let search = Search {
-        shape: *shape,
-        parts: &parts,
-        allowed: *allowed,
-    };
-    search.shape.check(OP_RADIUS)?;
-    inputs.check(OP_RADIUS, &search, Some(radius))?;
+    let search = inputs.search(OP_RADIUS, shape, &parts, allowed, Some(radius))?;
     let capacity = out.index.len();
     length(
         OP_RADIUS,
@@ -318,13 +306,7 @@ pub fn histogram(
     counts: &mut Tensor<u32>,
 ) -> Result<()> {
     let parts = inputs.parts(shape);
-    let search = Search {
-        shape: *shape,
-        parts: &parts,
-        allowed: *allowed,
-    };
-    search.shape.check(OP_HISTOGRAM)?;
-    inputs.check(OP_HISTOGRAM, &search, None)?;
+    let search = inputs.search(OP_HISTOGRAM, shape, &parts, allowed, None)?;
     length(
         OP_HISTOGRAM,
         "counts",
