@@ -213,29 +213,13 @@ pub(crate) fn check(shape: &Pairs, count: Count, store: Store) -> Result<()> {
 /// # Errors
 /// As [`distances`].
 pub fn plan(shape: &Pairs, count: Count, store: Store, caps: &Caps) -> Result<Plan> {
-    plan_tiled(
-        shape,
-        count,
-        store,
-        Tile::new(count, shape.bits, caps),
-        caps,
-    )
-}
-
-/// [`plan`] with the tile given.
-pub(crate) fn plan_tiled(
-    shape: &Pairs,
-    count: Count,
-    store: Store,
-    tile: Tile,
-    caps: &Caps,
-) -> Result<Plan> {
     check(shape, count, store)?;
     let emit = match store {
         Store::U32 if shape.columns.is_multiple_of(4) => part!("hamming/store_vectors.wgsl"),
         Store::U32 => part!("hamming/store_u32.wgsl"),
         Store::U16 => part!("hamming/store_u16.wgsl"),
     };
+    let tile = Tile::new(count, shape.bits, caps);
     let planner = Planner::new(shape, count, &[emit], false, tile, caps);
     let builder = Builder {
         steps: planner.matrix(store, Slot::Input(1))?,
@@ -256,18 +240,6 @@ pub fn plan_symmetric(
     triangle: Triangle,
     caps: &Caps,
 ) -> Result<Plan> {
-    let tile = Tile::new(count, bits, caps);
-    plan_symmetric_tiled([n, bits], count, triangle, tile, caps)
-}
-
-/// [`plan_symmetric`] with the tile given.
-pub(crate) fn plan_symmetric_tiled(
-    [n, bits]: [usize; 2],
-    count: Count,
-    triangle: Triangle,
-    tile: Tile,
-    caps: &Caps,
-) -> Result<Plan> {
     let shape = Pairs {
         rows: n,
         columns: n,
@@ -282,6 +254,7 @@ pub(crate) fn plan_symmetric_tiled(
         Triangle::Full => (part!("hamming/store_u32.wgsl"), false),
         Triangle::Condensed => (part!("hamming/store_condensed.wgsl"), true),
     };
+    let tile = Tile::new(count, bits, caps);
     let planner = Planner::new(&shape, count, &[emit], folded, tile, caps);
     let steps = match folded {
         true => planner.triangle(triangle)?,

@@ -211,7 +211,11 @@ fn builtin() -> Vec<Case> {
         made("distance_bytes", [20, 40, 64], json!({ "symbol_bits": 8 })),
         made("distance_common", [5, 66, 300], json!({ "pair": "and" })),
         made("distance_long", [70, 66, 300], json!({})),
-        made("distance_long_u16", [33, 77, 270], json!({ "store": "u16" })),
+        made(
+            "distance_long_u16",
+            [33, 77, 270],
+            json!({ "store": "u16" }),
+        ),
         made("distance_one_bit", [3, 3, 1], json!({})),
         made("distance_no_rows", [0, 5, 32], json!({})),
         made("distance_no_columns", [5, 0, 32], json!({ "store": "u16" })),
