@@ -64,10 +64,16 @@ fn text(report: &AdapterReport) -> String {
         ("subgroup", subgroup),
         (
             "matrix units",
-            if coop.is_empty() {
-                "none".into()
-            } else {
-                coop.join(", ")
+            match (coop.is_empty(), caps.matrices) {
+                (true, _) => "none listed".into(),
+                (false, None) => format!("{}; not used", coop.join(", ")),
+                (false, Some(units)) => {
+                    format!(
+                        "{}; squares of {} used if they pass a test",
+                        coop.join(", "),
+                        units.side
+                    )
+                }
             },
         ),
         (
@@ -141,7 +147,8 @@ pub fn caps_json(caps: &Caps) -> Value {
         .collect();
     json!({
         "name": caps.name, "backend": caps.backend, "driver": caps.driver, "class": caps.class.name(),
-        "f16": caps.f16, "half": caps.half, "subgroup": caps.subgroup, "words64": caps.words64, "cooperative_matrix": coop, "timestamps": caps.timestamps,
+        "f16": caps.f16, "half": caps.half, "subgroup": caps.subgroup, "words64": caps.words64, "cooperative_matrix": coop,
+        "matrix_units": caps.matrices.map(|units| units.side), "timestamps": caps.timestamps,
         "workgroup_bytes": caps.workgroup_bytes, "invocations": caps.invocations, "groups_per_dim": caps.groups_per_dim,
         "binding_bytes": caps.binding_bytes, "buffer_bytes": caps.buffer_bytes, "offset_align": caps.offset_align,
         "immediate_bytes": caps.immediate_bytes, "storage_buffers": caps.storage_buffers, "scratch_bytes": caps.scratch_bytes,

@@ -185,14 +185,19 @@ pub(super) fn usable(caps: &Caps, features: wgpu::Features) -> Result<()> {
     Ok(())
 }
 
+/// Before any device: matrix units as the adapter lists them, whether they work or not.
 fn adapter_caps(adapter: &wgpu::Adapter, select: &Select) -> Caps {
-    read(
+    let caps = read(
         &adapter.get_info(),
         adapter.features() & wanted_features(),
         &adapter.limits(),
         Some(adapter),
         select.scratch_bytes,
-    )
+    );
+    Caps {
+        matrices: caps.listed_matrices(),
+        ..caps
+    }
 }
 
 /// The capabilities of an open device.
