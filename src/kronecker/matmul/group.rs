@@ -1,12 +1,13 @@
 //! Which axes a pass contracts together.
 
 use super::{
+    kernels,
     order::{Axes, Mode, order},
     shape::Kind,
 };
 use crate::{
     choice::{Choice, Entry},
-    gpu::{Caps, Class},
+    gpu::{Caps, Class, Dtype, Matrices},
 };
 
 /// Whether a pass may contract several axes.
@@ -26,6 +27,10 @@ const MOST_MODES: usize = 6;
 
 /// Passes over which all groupings are compared; more are grouped from the last axis on.
 const MOST_COMPARED: usize = 10;
+
+/// Operations that matrix units do in the time of one without them. Three products of halves are one of f32; the units of an H200 are
+/// fifteen times as quick on paper, which is all that is known.
+const BY_MATRICES: f64 = 4.0;
 
 /// A dispatch's own time, in operations.
 const DISPATCH: f64 = 5e6;
@@ -148,8 +153,20 @@ impl Tile {
     }
 }
 
+/// The matrix units that a pass takes in a call with tensors of this type: those of f16, because what is lost where factors are cut in
+/// halves is little to their rounding. A square's side at least of both axes, and no longer sums than units that truncate bear.
+pub(super) fn matrices(group: &Group, dtype: Dtype, caps: &Caps) -> Option<Matrices> {
+    let Mode { kind, p, q, .. } = group.mode;
+    let dense = kind == Kind::Dense && group.span == 1;
+    let fits = dense && dtype == Dtype::F16 && (16..=512).contains(&p) && q >= 16;
+    caps.matrices.filter(|units| {
+        fits && kernels::UNITS * units.lanes <= caps.invocations
+            && kernels::matrices_bytes(*units) <= caps.workgroup_bytes
+    })
+}
+
 /// Passes over the axes, in their order: the grouping that is predicted to be quickest, or those of single axes.
-pub(super) fn grouped(modes: &[Mode], axes: &Axes, caps: &Caps) -> Vec<Group> {
+pub(super) fn grouped(modes: &[Mode], axes: &Axes, dtype: Dtype, caps: &Caps) -> Vec<Group> {
     let real: Vec<Mode> = modes
         .iter()
         .filter(|mode| mode.kind != Kind::Identity)
@@ -183,7 +200,7 @@ pub(super) fn grouped(modes: &[Mode], axes: &Axes, caps: &Caps) -> Vec<Group> {
             continue;
         };
         let groups = in_order(groups);
-        if let Some(cost) = predicted(&groups, axes, caps)
+        if let Some(cost) = predicted(&groups, axes, dtype, caps)
             && best.as_ref().is_none_or(|(least, _)| cost < *least)
         {
             best = Some((cost, groups));
@@ -249,7 +266,7 @@ fn in_order(groups: Vec<Group>) -> Vec<Group> {
 }
 
 /// How long passes take, each the longer of its traffic and its arithmetic, in operations; none where one does not fit.
-fn predicted(groups: &[Group], axes: &Axes, caps: &Caps) -> Option<f64> {
+fn predicted(groups: &[Group], axes: &Axes, dtype: Dtype, caps: &Caps) -> Option<f64> {
     let mut axes = axes.clone();
     let scale = ITEMS / axes.slab() as f64;
     let mut sum = 0.0;
@@ -262,7 +279,8 @@ fn predicted(groups: &[Group], axes: &Axes, caps: &Caps) -> Option<f64> {
         let items = columns * (group.mode.p + group.mode.q) as f64;
         // A byte for every four operations.
         let traffic = 4.0 * 4.0 * items;
-        let arithmetic = 2.0 * columns * group.products();
+        let quicker = matrices(group, dtype, caps).map_or(1.0, |_| BY_MATRICES);
+        let arithmetic = 2.0 * columns * group.products() / quicker;
         sum += traffic.max(arithmetic) + DISPATCH;
         axes.apply(group);
     }
@@ -278,7 +296,7 @@ mod tests {
         let operator = Operator::new(sides.iter().map(|[p, q]| Factor::dense(*p, *q)));
         let modes = order::modes(&operator, Side::Right);
         let axes = Axes::new(&Shape::rows(rows), &modes);
-        let groups = grouped(&modes, &axes, caps);
+        let groups = grouped(&modes, &axes, Dtype::F32, caps);
         groups.iter().map(|group| group.span).collect()
     }
 

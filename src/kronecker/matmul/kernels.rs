@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     elements::{Access, by_words},
-    gpu::{Caps, Dtype, Kernel, Needs, Part, Spec, params, part},
+    gpu::{Caps, Dtype, Kernel, Matrices, Needs, Part, Spec, params, part},
 };
 
 params! {
@@ -356,6 +356,7 @@ pub(super) fn stage_tiled(columns: bool, rows: bool, ends: Ends, caps: &Caps) ->
     let own = [
         part!("kronecker/stage_tiled.wgsl"),
         part!("common/products.wgsl"),
+        part!("kronecker/stage_items.wgsl"),
         part!("kronecker/stage_params.wgsl"),
         part!("common/grid.wgsl"),
     ];
@@ -367,6 +368,47 @@ pub(super) fn stage_tiled(columns: bool, rows: bool, ends: Ends, caps: &Caps) ->
         params: StageParams::FIELDS,
         workgroup: [256, 1, 1],
         workgroup_bytes: 16 * (4 * 65 + 16 * 17),
+    })
+}
+
+/// Subgroups of a workgroup of `stage_matrices`: two by two, each with two by two squares.
+pub(super) const UNITS: u32 = 4;
+
+/// Workgroup memory of `stage_matrices`.
+pub(super) fn matrices_bytes(units: Matrices) -> u32 {
+    let (side, tile) = (units.side, UNITS * units.side);
+    let halves = 4 * tile * (16 + 8);
+    let wide = 2 * UNITS * side * (side + 4);
+    2 * halves + 4 * wide + 2 * (4 * 2 * tile)
+}
+
+/// `stage_matrices`: as `stage_tiled`, of f16 tensors.
+pub(super) fn stage_matrices(
+    units: Matrices,
+    columns: bool,
+    rows: bool,
+    ends: Ends,
+    caps: &Caps,
+) -> Arc<Kernel> {
+    let own = [
+        part!("kronecker/stage_matrices.wgsl"),
+        part!("kronecker/stage_items.wgsl"),
+        part!("kronecker/stage_params.wgsl"),
+        part!("common/grid.wgsl"),
+    ];
+    Arc::new(Kernel {
+        name: "kronecker/stage_matrices",
+        parts: (own.into_iter().chain(ends.parts(caps)))
+            .chain(units.parts())
+            .collect(),
+        spec: (units.spec(UNITS))
+            .with("COLUMNS", columns)
+            .with("ROWS", rows)
+            .with("EXACT", ends.dtype == Dtype::F16),
+        needs: units.needs(),
+        params: StageParams::FIELDS,
+        workgroup: [UNITS * units.lanes, 1, 1],
+        workgroup_bytes: matrices_bytes(units),
     })
 }
 

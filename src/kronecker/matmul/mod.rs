@@ -8,6 +8,8 @@ mod factor_grad;
 pub(crate) mod gradients;
 mod group;
 mod kernels;
+#[cfg(all(test, feature = "cli"))]
+mod matrices;
 mod order;
 pub(crate) mod plan;
 mod shape;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     OP,
     end::End,
-    group::{Group, grouped},
+    group::{Group, grouped, matrices},
     order::{Axes, Mode, modes, order},
     shape::{self, Kind, Operator, Options, Shape},
     store::StoreStep,
@@ -94,7 +94,8 @@ impl Product<'_> {
     /// The passes with their factors in order, for people.
     pub fn label(&self, caps: &Caps) -> String {
         let modes = modes(self.operator, self.shape.side);
-        let passes = grouped(&modes, &Axes::new(&self.shape, &modes), caps);
+        let dtype = self.shape.dtype;
+        let passes = grouped(&modes, &Axes::new(&self.shape, &modes), dtype, caps);
         let each: Vec<String> = passes
             .iter()
             .map(|pass| {
@@ -102,7 +103,12 @@ impl Product<'_> {
                 members.collect::<Vec<_>>().join(" ")
             })
             .collect();
-        format!("{} passes, factors {}", each.len(), each.join(", "))
+        let label = format!("{} passes, factors {}", each.len(), each.join(", "));
+        match passes.iter().find_map(|pass| matrices(pass, dtype, caps)) {
+            Some(units) if units.native => format!("{label}, matrices {}", units.side),
+            Some(units) => format!("{label}, plain matrices {}", units.side),
+            None => label,
+        }
     }
 
     /// Adds the steps: the passes in order, over as many rows or batches at a time as the temporaries have room for.
@@ -115,7 +121,7 @@ impl Product<'_> {
         if axes.outer * axes.inner == 0 {
             return Ok(());
         }
-        let passes = grouped(&modes, &axes, caps);
+        let passes = grouped(&modes, &axes, shape.dtype, caps);
         let slabs = slabs(&axes, &passes);
         // Factors of passes with several are copied, so that they are one array, whichever way they are stored.
         let packed: Vec<Option<Entries>> = passes

@@ -6,7 +6,7 @@ use bytemuck::bytes_of;
 
 use super::{
     end::{End, cut},
-    group::{Group, Tile},
+    group::{Group, Tile, matrices},
     kernels::{self, Columns, Ends, PackParams, StageParams},
     order::Mode,
     plan::{Entries, Product},
@@ -31,6 +31,8 @@ pub(super) struct Pass {
     pub first_unit: u64,
     pub units_of_batch: u64,
     pub batch: u64,
+    /// The type of the call's tensors.
+    pub dtype: Dtype,
     pub x: End,
     pub z: End,
     pub alpha: f32,
@@ -193,6 +195,15 @@ impl Pass {
         let Mode { kind, p, q, .. } = self.group.mode;
         let (p, q) = (p as u64, q as u64);
         let ms = |flops: f64| flops / (caps.gflops * 1e6);
+        let rows = self.group.mode.j_stride == 1;
+        if let Some(units) = matrices(&self.group, self.dtype, caps) {
+            let side = u64::from(kernels::UNITS * units.side);
+            return Form {
+                kernel: kernels::stage_matrices(units, self.after > 1, rows, self.ends(), caps),
+                tile: [side, side],
+                group_ms: ms((2 * side * side * p.next_multiple_of(16)) as f64),
+            };
+        }
         if let Some(form) = self.lanes(caps, offsets) {
             return form;
         }
@@ -208,7 +219,6 @@ impl Pass {
         }
         // Those that a tile's edges would not leave half empty.
         if kind == Kind::Dense && caps.invocations >= 256 && p * q >= 512 {
-            let rows = self.group.mode.j_stride == 1;
             return Form {
                 kernel: kernels::stage_tiled(self.after > 1, rows, self.ends(), caps),
                 tile: [64, 64],
