@@ -15,6 +15,8 @@ const TILE: u32 = 4u * SIDE;
 const STEP: u32 = 16u;
 const THREADS: u32 = UNITS * LANES;
 const LOW: f32 = 2048.0;
+// Of x and F, which have them.
+const LOWS: u32 = select(2u, 1u, EXACT);
 
 // Rows of halves and of sums are that much apart, in multiples of 16 bytes.
 const SHORT: u32 = STEP + 8u;
@@ -160,19 +162,16 @@ fn multiply(tile: Tile, lid: u32, unit: u32, lane: u32) {
             sum01 = add_product(a0, b1, sum01, lane);
             sum10 = add_product(a1, b0, sum10, lane);
             sum11 = add_product(a1, b1, sum11, lane);
-            let c0 = right(AREA, j, k);
-            let c1 = right(AREA, j + SIDE, k);
-            rest00 = add_product(a0, c0, rest00, lane);
-            rest01 = add_product(a0, c1, rest01, lane);
-            rest10 = add_product(a1, c0, rest10, lane);
-            rest11 = add_product(a1, c1, rest11, lane);
-            if (!EXACT) {
-                let d0 = left(X + AREA, column, k);
-                let d1 = left(X + AREA, column + SIDE, k);
-                rest00 = add_product(d0, b0, rest00, lane);
-                rest01 = add_product(d0, b1, rest01, lane);
-                rest10 = add_product(d1, b0, rest10, lane);
-                rest11 = add_product(d1, b1, rest11, lane);
+            // The highs of x by the lows of F, then the lows of x by the highs of F.
+            for (var low = 0u; low < LOWS; low++) {
+                let c0 = left(X + low * AREA, column, k);
+                let c1 = left(X + low * AREA, column + SIDE, k);
+                let d0 = right((1u - low) * AREA, j, k);
+                let d1 = right((1u - low) * AREA, j + SIDE, k);
+                rest00 = add_product(c0, d0, rest00, lane);
+                rest01 = add_product(c0, d1, rest01, lane);
+                rest10 = add_product(c1, d0, rest10, lane);
+                rest11 = add_product(c1, d1, rest11, lane);
             }
         }
     }

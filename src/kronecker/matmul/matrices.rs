@@ -1,5 +1,7 @@
 //! Tests of `stage_matrices` alone, with plain arithmetic in place of matrix units: sums in f32, before a call rounds them to f16.
 
+use std::sync::Arc;
+
 use half::f16;
 
 use super::{
@@ -12,8 +14,8 @@ use super::{
 };
 use crate::{
     case::Numbers,
-    gpu::{Caps, Dtype, Gpu, Select},
-    plan::{Builder, Slot, Work},
+    gpu::{Caps, Dtype, Gpu, Kernel, Select},
+    plan::{Builder, Slot, Step, Work},
 };
 
 /// z[l, j, r] = alpha sum_t x[l, t, r] F[t, j] + beta z[l, j, r]
@@ -54,6 +56,11 @@ impl One {
 
     /// In f32, from x in a type.
     fn run(&self, gpu: &Gpu, caps: &Caps, dtype: Dtype) -> Vec<f32> {
+        self.run_changed(gpu, caps, dtype, ["", ""])
+    }
+
+    /// With the first text in the kernel replaced by the second.
+    fn run_changed(&self, gpu: &Gpu, caps: &Caps, dtype: Dtype, [old, new]: [&str; 2]) -> Vec<f32> {
         let [l, p, q, r] = self.sides;
         let x = End::dense(Slot::Input(0), 0, self.x.len() as u64);
         let [t_stride, j_stride] = if self.turned { [1, p] } else { [q, 1] };
@@ -85,9 +92,20 @@ impl One {
         };
         let mut builder = Builder::default();
         pass.steps(&mut builder, caps).unwrap();
-        let plan = builder.plan("kron_matmul", "one pass".into(), Work::default());
+        let mut plan = builder.plan("kron_matmul", "one pass".into(), Work::default());
+        for step in plan.steps.iter_mut().filter(|_| !old.is_empty()) {
+            let mut kernel = Kernel::clone(&step.kernel);
+            for part in &mut kernel.parts {
+                if part.text.contains(old) {
+                    let text = part.text.replace(old, new);
+                    (part.path, part.text) = (old.to_owned().leak(), text.leak());
+                }
+            }
+            assert_ne!(kernel, *step.kernel, "{old}");
+            step.kernel = Arc::new(kernel);
+        }
         plan.check(gpu.caps()).unwrap();
-        let own = |step: &crate::plan::Step| step.kernel.name == "kronecker/stage_matrices";
+        let own = |step: &Step| step.kernel.name == "kronecker/stage_matrices";
         assert!(plan.steps.iter().all(own));
         let halves: Vec<f16> = self.x.iter().map(|x| f16::from_f32(*x)).collect();
         let (wide, narrow) = (gpu.upload(&self.x).unwrap(), gpu.upload(&halves).unwrap());
@@ -147,33 +165,37 @@ impl One {
         worst
     }
 
-    /// By squares of either side and from x of either type.
-    fn check(&self, name: &str) {
-        each_device(|gpu, caps, side| {
-            for dtype in [Dtype::F16, Dtype::F32] {
-                let found = self.run(gpu, caps, dtype);
-                let worst = self.worst(&found, dtype);
-                println!(
-                    "{name} {:?}, squares of {side}, {dtype:?}: {worst:.3} of the bound",
-                    self.sides
-                );
-                assert!(
-                    worst <= 1.0,
-                    "{name}, squares of {side}, {dtype:?}: {worst}"
-                );
-            }
-        });
+    /// Makes every product as large as any other, of items that are not.
+    fn oppose(&mut self) {
+        let [_, p, q, _] = self.sides;
+        for (n, x) in self.x.iter_mut().enumerate() {
+            *x *= 2f32.powi(15 - (n % p) as i32);
+        }
+        for (n, entry) in self.factor.iter_mut().enumerate() {
+            *entry *= 2f32.powi((n / q) as i32 - 15);
+        }
+    }
+
+    /// From x of either type.
+    fn check(&self, gpu: &Gpu, caps: &Caps, name: &str) {
+        for dtype in [Dtype::F16, Dtype::F32] {
+            let worst = self.worst(&self.run(gpu, caps, dtype), dtype);
+            let of = format!("{name} {:?} {:?} {dtype:?}", self.sides, caps.matrices);
+            println!("{of}: {worst:.3} of the bound");
+            assert!(worst <= 1.0, "{of}: {worst}");
+        }
     }
 }
 
-fn each_device(run: impl Fn(&Gpu, &Caps, u32)) {
+/// Squares of these sides, on one device.
+fn each_side(sides: &[u32], run: impl Fn(&Gpu, &Caps)) {
     let Ok(gpu) = Gpu::open(&Select::default()) else {
         println!("skipped: no adapter");
         return;
     };
-    for side in [16, 8] {
-        match gpu.caps().with_plain_matrices(side) {
-            Some(caps) => run(&gpu, &caps, side),
+    for side in sides {
+        match gpu.caps().with_plain_matrices(*side) {
+            Some(caps) => run(&gpu, &caps),
             None => println!("skipped: no subgroups of one size"),
         }
     }
@@ -181,25 +203,25 @@ fn each_device(run: impl Fn(&Gpu, &Caps, u32)) {
 
 #[test]
 fn sizes_and_layouts() {
-    for (n, sides) in [
+    let sides = [
         [3, 16, 16, 1],
         [2, 17, 31, 5],
         [70, 33, 20, 1],
         [1, 64, 18, 40],
-        [2, 128, 16, 3],
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let mut one = One::new(sides, n % 2 == 1);
-        if n > 1 {
-            one.options = Options {
-                alpha: -1.5,
-                beta: 0.5,
-            };
+        [3, 128, 65, 1],
+    ];
+    each_side(&[16, 8], |gpu, caps| {
+        for (n, sides) in sides.into_iter().enumerate() {
+            let mut one = One::new(sides, sides[3] > 1);
+            if n > 1 {
+                one.options = Options {
+                    alpha: -1.5,
+                    beta: 0.5,
+                };
+            }
+            one.check(gpu, caps, "sizes");
         }
-        one.check("plain");
-    }
+    });
 }
 
 /// 10 to a random power between -4 and 4.
@@ -226,15 +248,6 @@ fn items_of_all_scales() {
         let all = one.x.iter_mut().chain(&mut one.factor);
         all.for_each(|item| *item *= power(&mut numbers));
     };
-    // Every product is as large as any other, or all are nothing but for a small one.
-    let against = |one: &mut One| {
-        for (n, x) in one.x.iter_mut().enumerate() {
-            *x *= 2f32.powi(12 - (n % p) as i32 / 2);
-        }
-        for (n, entry) in one.factor.iter_mut().enumerate() {
-            *entry *= 2f32.powi((n / q) as i32 / 2 - 12);
-        }
-    };
     let single = |one: &mut One| {
         within(one);
         for (n, x) in one.x.iter_mut().enumerate() {
@@ -257,22 +270,24 @@ fn items_of_all_scales() {
     let changes: [(&str, &dyn Fn(&mut One)); 6] = [
         ("across columns", &across),
         ("within columns", &within),
-        ("against each other", &against),
+        ("against each other", &One::oppose),
         ("single items", &single),
         ("zeros", &zeros),
         ("constant", &constant),
     ];
-    for (name, change) in changes {
-        let mut one = clean.clone();
-        change(&mut one);
-        one.check(name);
-    }
+    each_side(&[16, 8], |gpu, caps| {
+        for (name, change) in changes {
+            let mut one = clean.clone();
+            change(&mut one);
+            one.check(gpu, caps, name);
+        }
+    });
 }
 
 #[test]
 fn what_is_not_finite_reaches_what_depends_on_it() {
     let clean = One::new([20, 18, 21, 1], false);
-    each_device(|gpu, caps, _| {
+    each_side(&[8], |gpu, caps| {
         for dtype in [Dtype::F16, Dtype::F32] {
             let before = clean.run(gpu, caps, dtype);
             for wrong in [f32::NAN, f32::INFINITY] {
@@ -288,6 +303,28 @@ fn what_is_not_finite_reaches_what_depends_on_it() {
                     assert!(depends || z == *clean, "element {n}");
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn the_bound_needs_lows_and_sums_without_units() {
+    let plain = One::new([5, 40, 19, 1], false);
+    let mut opposed = plain.clone();
+    opposed.oppose();
+    each_side(&[8], |gpu, caps| {
+        for (one, change) in [
+            (&plain, ["rounded((v - high) * LOW)", "0.0"]),
+            (
+                &plain,
+                ["fma(wide[at + SQUARE], 1.0 / LOW, wide[at])", "wide[at]"],
+            ),
+            (&opposed, ["16384.0 * f32(p.p)", "0.0"]),
+        ] {
+            let found = one.run_changed(gpu, caps, Dtype::F32, change);
+            let worst = one.worst(&found, Dtype::F32);
+            println!("{change:?}: {worst} of the bound");
+            assert!(worst > 2.0, "{change:?}: {worst}");
         }
     });
 }
