@@ -1,6 +1,7 @@
 //! Products with Kronecker operators.
 
 mod gradients;
+mod matrices;
 mod properties;
 mod refusals;
 mod shapes;
