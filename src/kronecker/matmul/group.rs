@@ -160,7 +160,8 @@ pub(super) fn matrices(group: &Group, dtype: Dtype, caps: &Caps) -> Option<Matri
     let dense = kind == Kind::Dense && group.span == 1;
     let fits = dense && dtype == Dtype::F16 && (16..=512).contains(&p) && q >= 16;
     caps.matrices.filter(|units| {
-        fits && kernels::UNITS * units.lanes <= caps.invocations
+        fits && caps.supports(&units.needs())
+            && kernels::UNITS * units.lanes <= caps.invocations
             && kernels::matrices_bytes(*units) <= caps.workgroup_bytes
     })
 }
