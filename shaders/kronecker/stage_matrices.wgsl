@@ -1,6 +1,6 @@
-// One axis of x multiplied by a factor on matrix units: z[l, j, r] = alpha sum_t x[l, t, r] F[t, j] + beta z[l, j, r]. A workgroup has
-// TILE columns (l, r) and TILE j, each of its four subgroups two by two squares of them; both operands go through workgroup memory as
-// halves, STEP t at a time.
+// One axis of x multiplied by a factor on matrix units: z[l, j, r] = alpha sum_t x[l, t, r] F[t, j] + beta z[l, j, r]. A workgroup
+// has TILE columns (l, r) and TILE j, each of its four subgroups two by two squares of them; both operands go through workgroup
+// memory as halves, STEP t at a time.
 //
 // Columns of x and of F are multiplied by powers of two, so that the largest item v of each has 2^14 <= |v| < 2^15, and cut in two:
 //
@@ -30,7 +30,7 @@ var<workgroup> halves: array<f16, 4u * AREA>;
 // For each unit a square of sums of high high and one of the rest.
 const SQUARE: u32 = SIDE * PITCH;
 var<workgroup> wide: array<f32, 2u * UNITS * SQUARE>;
-// For the columns of x, then those of F: the binary logarithm of what they are multiplied by, and the least sum so multiplied that holds.
+// For the columns of x, then those of F: the binary logarithm of what they are multiplied by, and the least sum that then holds.
 var<workgroup> power: array<i32, 2u * TILE>;
 var<workgroup> least: array<f32, 2u * TILE>;
 // More than any sum.
@@ -77,8 +77,8 @@ fn weigh(tile: Tile, c: u32) {
     if (EXACT && c < TILE) {
         limit = select(0.0, NEVER, any && exponent < -14);
     } else {
-        // 2^-23 of the sum is then no less than P products of 2^-25 and 2^15, of both sides.
-        limit = select(0.0, 16384.0 * f32(p.p), any && exponent < -2);
+        // 2^-23 of such a sum is no less than what P products lose: 2^-25 by 2^15, and 2^-14 by 2^3 of low low, of both sides.
+        limit = select(0.0, 32768.0 * f32(p.p), any && exponent < -2);
     }
     power[c] = n;
     least[c] = select(limit, NEVER, most >= 0x7f800000u);

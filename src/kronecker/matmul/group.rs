@@ -294,11 +294,15 @@ mod tests {
     use crate::kronecker::matmul::{Factor, Operator, Shape, Side};
 
     fn passes(sides: &[[usize; 2]], rows: usize, caps: &Caps) -> Vec<usize> {
+        let groups = groups(sides, rows, Dtype::F32, caps);
+        groups.iter().map(|group| group.span).collect()
+    }
+
+    fn groups(sides: &[[usize; 2]], rows: usize, dtype: Dtype, caps: &Caps) -> Vec<Group> {
         let operator = Operator::new(sides.iter().map(|[p, q]| Factor::dense(*p, *q)));
         let modes = order::modes(&operator, Side::Right);
         let axes = Axes::new(&Shape::rows(rows), &modes);
-        let groups = grouped(&modes, &axes, Dtype::F32, caps);
-        groups.iter().map(|group| group.span).collect()
+        grouped(&modes, &axes, dtype, caps)
     }
 
     #[test]
@@ -310,6 +314,30 @@ mod tests {
         assert_eq!(passes(&[[128, 128]; 3], 320, &gpu), [1, 1, 1]);
         assert_eq!(passes(&[[8, 8]; 4], 1024, &Caps::lavapipe()), [1; 4]);
         assert!(passes(&[[8, 8]; 3], 1024, &Caps::webgpu_floor()).len() <= 2);
+    }
+
+    #[test]
+    fn matrix_units_take_large_factors_of_f16_calls() {
+        let presets = Caps::presets().into_iter();
+        for caps in presets.filter(|caps| caps.matrices.is_some()) {
+            let by_units = |sides: &[[usize; 2]], dtype| {
+                let groups = groups(sides, 1024, dtype, &caps);
+                let each = groups.iter().map(|group| matrices(group, dtype, &caps));
+                each.map(|units| units.is_some()).collect::<Vec<bool>>()
+            };
+            for p in [32, 64, 128] {
+                assert_eq!(by_units(&[[p, p]; 3], Dtype::F16), [true; 3], "{p}");
+            }
+            assert_eq!(by_units(&[[16, 16]], Dtype::F16), [true]);
+            // Small factors still share a pass.
+            assert!(by_units(&[[16, 16]; 4], Dtype::F16).len() <= 2);
+            for sides in [[15, 64], [64, 15], [513, 16]] {
+                assert_eq!(by_units(&[sides], Dtype::F16), [false], "{sides:?}");
+            }
+            for dtype in [Dtype::F32, Dtype::Bf16] {
+                assert!(!by_units(&[[64, 64]; 3], dtype).contains(&true));
+            }
+        }
     }
 
     #[test]

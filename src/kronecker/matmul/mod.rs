@@ -43,7 +43,8 @@ pub(super) const OP: &str = "kron_matmul";
 /// P and Q the products of the factors' rows and columns; with [`Side::Left`], z ← alpha K x + beta z, x is `[batch, Q, rows]` and z
 /// `[batch, P, rows]`. Row-major, rows and batches where [`Shape`] says. x and z are f32, f16 or bf16; sums are f32. `factors` has
 /// the entries of each factor but identities: `[r, c]`, diagonals `[n]`, either with a batch in front where each has its own. z is read
-/// only where beta is not 0. No units.
+/// only where beta is not 0. No units. Factors of sides of 16 and more go, in f16 calls, to the matrix units of devices whose units
+/// passed a test when they were opened ([`Caps::matrices`](crate::gpu::Caps::matrices)), to the same accuracy.
 ///
 /// Cost: for a row `2 Σ_k P_k q_k` operations, P_k its length before factor k, in the order that makes that the least: the strongest
 /// contraction first. Memory beyond arguments: one intermediate result at most, which is the rows between two passes over them, or
