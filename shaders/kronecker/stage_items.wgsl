@@ -1,5 +1,5 @@
-// The items of a pass over one axis: x[l, t, r], F[t, j] and z[l, j, r] of columns (l, r), counted from the first of those that share a
-// factor. Beyond the last of each there are zeros to read, and nothing is written.
+// The items of a pass over one axis: x[l, t, r], F[t, j] and z[l, j, r] of columns (l, r), counted from the first of those that
+// share a factor. Beyond the last of each there are zeros to read, and nothing is written.
 //
 // 0 x: array<One>, element x_at((l*P + t)*R + r)        1 factor: array<f32>, F[t, j] at own + t*f_t + j*f_j
 // 2 z: array<f32>, z_at((l*Q + j)*R + r)
