@@ -1,6 +1,6 @@
 // Plain arithmetic in place of matrix units, with the interface of `native`: kernels are tested with it on devices that have none.
-// An invocation has every LANES-th element of the sums; factors are read when they are multiplied. Loops start at the lane, so that
-// nobody unrolls them: kernels would take minutes to compile.
+// An invocation has every LANES-th element of the sums; factors are read when they are multiplied. Nobody knows how often loops turn
+// before they run, and so nobody unrolls them: kernels would take minutes to compile.
 //
 // Asks for: var<workgroup> halves: array<f16, ..>, wide: array<f32, ..>.
 
@@ -44,8 +44,10 @@ fn add_product(a: Left, b: Right, sums: Sums, lane: u32) -> Sums {
         let row = a.at + e / SIDE * a.row;
         let column = b.at + e % SIDE * b.column;
         var sum = 0.0;
-        for (var k = 0u; k < SIDE; k++) {
-            sum += f32(halves[row + k * a.step]) * f32(halves[column + k * b.step]);
+        var other = column;
+        for (var at = row; at < row + SIDE * a.step; at += a.step) {
+            sum += f32(halves[at]) * f32(halves[other]);
+            other += b.step;
         }
         more[e / LANES] += sum;
     }

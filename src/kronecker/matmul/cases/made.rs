@@ -141,6 +141,27 @@ pub(super) fn builtin() -> Vec<Case> {
             params: json!({ "beta": 0.25, "gradients": true }),
             ..plain("kron_f16", 9, &[[7, 5], [3, 3]])
         },
+        // Factors for matrix units, of x and of what comes between.
+        Ask {
+            dtype: Dtype::F16,
+            ..plain("kron_f16_16_17", 5, &[[16, 16], [17, 20]])
+        },
+        Ask {
+            dtype: Dtype::F16,
+            params: json!({ "alpha": 2, "beta": 1 }),
+            ..plain("kron_f16_128", 3, &[[128, 16]])
+        },
+        Ask {
+            dtype: Dtype::F16,
+            batch: Some(2),
+            params: json!({ "side": "left", "own": [0], "gap": 2, "alpha": -0.5, "gradients": true }),
+            ..plain("kron_f16_left_64", 8, &[[31, 64]])
+        },
+        Ask {
+            dtype: Dtype::F16,
+            params: json!({ "transpose": true, "beta": 0.5 }),
+            ..plain("kron_f16_turned", 3, &[[31, 17], [2, 3], [33, 16]])
+        },
         Ask {
             dtype: Dtype::Bf16,
             batch: Some(2),
