@@ -3,8 +3,8 @@
 //
 // Column q of the array [.., 2^STAGES, stride] holds the items at (q / stride * 2^STAGES + i) * stride + q % stride.
 //
-// 1 y: array<Stored>, from y_offset on, which is where row 0 would be; a part says what is stored, one item or two neighbours, in
-// what strides and offsets count, and how four of them are added and subtracted
+// 1 y: array<Stored>, from y_offset on, which is where row 0 would be; a part says what is stored, one item or several neighbours, in
+// what strides and offsets count, and how four of them are added, subtracted and scaled
 struct Params {
     x_offset: u32,
     y_offset: u32,
@@ -36,11 +36,11 @@ struct Sixteen {
 }
 
 fn plus(u: Four, v: Four) -> Four {
-    return Four(u.a + v.a, u.b + v.b, u.c + v.c, u.d + v.d);
+    return Four(sum(u.a, v.a), sum(u.b, v.b), sum(u.c, v.c), sum(u.d, v.d));
 }
 
 fn minus(u: Four, v: Four) -> Four {
-    return Four(u.a - v.a, u.b - v.b, u.c - v.c, u.d - v.d);
+    return Four(less(u.a, v.a), less(u.b, v.b), less(u.c, v.c), less(u.d, v.d));
 }
 
 // Two stages of four items.
@@ -56,7 +56,7 @@ fn loaded(at: u32) -> Quad {
 fn kept(at: u32, x: Quad) {
     var value = x;
     if (SCALED) {
-        value = p.scale * x;
+        value = scaled(x);
     }
     put(at, value);
 }
@@ -65,8 +65,8 @@ fn kept(at: u32, x: Quad) {
 fn load_four(base: u32, i: u32) -> Four {
     let at = base + i * p.stride;
     let x = Four(loaded(at), loaded(at + 4u * p.stride), loaded(at + 8u * p.stride), loaded(at + 12u * p.stride));
-    let u = Four(x.a + x.b, x.a - x.b, x.c + x.d, x.c - x.d);
-    return Four(u.a + u.c, u.b + u.d, u.a - u.c, u.b - u.d);
+    let u = Four(sum(x.a, x.b), less(x.a, x.b), sum(x.c, x.d), less(x.c, x.d));
+    return Four(sum(u.a, u.c), sum(u.b, u.d), less(u.a, u.c), less(u.b, u.d));
 }
 
 fn keep_four(base: u32, i: u32, x: Four) {

@@ -101,7 +101,7 @@ params! {
 const STAGES: usize = 7;
 const LEAST: usize = 4;
 
-/// Those of a pass over pairs: 2^20 items take 3.7 ms in four passes of five stages, 4.1 in three (llvmpipe, Mesa 22.3.6).
+/// Those of a pass over words of several items.
 const PAIRED: usize = 5;
 
 /// The transform as a part of any plan, along the axis of `[outer, 2^bits, inner]`.
@@ -162,27 +162,31 @@ impl Transform {
     fn columns(&self, builder: &mut Builder, caps: &Caps) -> Result<()> {
         let Shape { outer, bits, inner } = self.shape;
         let slab = inner << bits;
-        // Of single items, or of pairs; the pairs of rows have a stage of their own.
+        // Single items or words of several; those of rows have stages of their own.
         let rows = inner == 1;
-        let (passes, own) = match caps.words64 && (rows || inner.is_multiple_of(2)) {
-            true => {
-                let rest = bits - usize::from(rows);
-                let passes = rest.div_ceil(PAIRED).min(rest / LEAST).max(1);
-                (passes, usize::from(rows))
-            }
-            false => (bits.div_ceil(STAGES), 0),
+        let words = |unit: usize| {
+            let own = if rows { unit.ilog2() as usize } else { 0 };
+            let fits = caps.words64 && (rows || inner.is_multiple_of(unit));
+            let rest = bits.saturating_sub(own);
+            // More stages of eight items would compile for too long.
+            let short = unit < 8 || rest.div_ceil(PAIRED) <= rest / LEAST;
+            (fits && short && rest >= LEAST).then_some((unit, own))
         };
+        let (unit, own) = words(8).or_else(|| words(2)).unwrap_or((1, 0));
+        let (rest, most) = match unit {
+            1 => (bits, STAGES),
+            _ => (bits - own, PAIRED),
+        };
+        let passes = rest.div_ceil(most).min(rest / LEAST).max(1);
         let bound = |pass: usize| match pass {
             0 => 0,
-            _ => own + (bits - own) * pass / passes,
+            _ => own + rest * pass / passes,
         };
         for pass in 0..passes {
             let (first, stages) = (bound(pass), bound(pass + 1) - bound(pass));
             let stride = inner << first;
-            // Two neighbours a word, where they belong to two columns or make a stage by themselves.
-            let within = caps.words64 && stride == 1 && stages > LEAST;
-            let pairs = within || caps.words64 && stride.is_multiple_of(2);
-            let (unit, stages) = (1 << u32::from(pairs), stages - usize::from(within));
+            let within = own > 0 && pass == 0;
+            let stages = stages - if within { own } else { 0 };
             let source = self.source.filter(|_| pass == 0);
             let scaled = self.scaled && pass + 1 == passes;
             let part = match source {
@@ -196,15 +200,19 @@ impl Transform {
             let spec = Spec::default()
                 .with("STAGES", stages as u32)
                 .with("SCALED", scaled);
-            let (stored, spec) = match pairs {
-                true => (
+            let (stored, spec) = match unit {
+                8 => (
+                    part!("kronecker/hadamard_eight.wgsl"),
+                    spec.with("WITHIN", within),
+                ),
+                2 => (
                     part!("kronecker/hadamard_two.wgsl"),
                     spec.with("WITHIN", within),
                 ),
-                false => (part!("kronecker/hadamard_one.wgsl"), spec),
+                _ => (part!("kronecker/hadamard_one.wgsl"), spec),
             };
             let needs = Needs {
-                words64: pairs,
+                words64: unit > 1,
                 ..Needs::default()
             };
             let plain = kernel(
@@ -223,7 +231,7 @@ impl Transform {
                 per_row: ((slab / unit) >> stages) as u64,
                 row_flops: 2.0 * (stages + 2) as f64 * slab as f64,
             };
-            // Even, and less than 2^31 either way: a buffer is.
+            // Whole words, and less than 2^31 items either way: a buffer is.
             let offset = |offset: u32| (offset as i32 / unit as i32) as u32;
             over.steps(builder, caps, |placed| {
                 let params = Params {
