@@ -39,10 +39,13 @@ pub fn choices() -> &'static [(&'static str, &'static Choice)] {
     &[
         ("linear_attention", &crate::linear::tiles::CHUNK_TOKENS),
         ("linear_attention", &crate::linear::tiles::CHUNK_VALUES),
+        ("linear_attention", &crate::linear::tiles::CHUNK_UNITS),
         ("linear_attention", &crate::linear::tiles::RECURRENT_TOKENS),
         ("hamming_distance", &crate::hamming::tile::STAGED),
+        ("hamming_distance", &crate::hamming::tile::BY_UNITS),
         ("kron_matmul", &crate::kronecker::matmul::FUSED),
         ("kron_matmul", &crate::kronecker::matmul::SETS),
+        ("kron_matmul", &crate::kronecker::matmul::UNITS),
     ]
 }
 

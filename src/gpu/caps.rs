@@ -1,7 +1,7 @@
 //! What a device can do, as plain data.
 
 use super::Needs;
-use crate::choice::Profile;
+use crate::choice::{Choice, Profile};
 
 /// Families of devices that want different plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +123,11 @@ impl Caps {
             && (!needs.subgroup || self.subgroup.is_some())
             && (!needs.words64 || self.words64)
             && (!needs.matrices || self.matrices.is_some_and(|units| units.native))
+    }
+
+    /// The matrix units, where a choice is for them.
+    pub(crate) fn units(&self, choice: &Choice) -> Option<Matrices> {
+        self.matrices.filter(|_| self.choose(choice) == 1)
     }
 
     /// Matrix units of the adapter's list that kernels here could use, if they work: the size of subgroups must be known.

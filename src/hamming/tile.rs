@@ -18,6 +18,14 @@ pub(crate) const STAGED: Choice = Choice {
     otherwise: 1,
 };
 
+/// Whether long codes go through matrix units where a device has them.
+pub(crate) const BY_UNITS: Choice = Choice {
+    name: "hamming/tile.units",
+    legal: &[0, 1],
+    table: &[],
+    otherwise: 1,
+};
+
 /// Bits from which on matrix units are taken where there are any: below, words are counted sooner than unpacked.
 const UNPACKED_BITS: usize = 256;
 
@@ -61,7 +69,7 @@ impl Tile {
 
     /// By the device's matrix units, where they can count this: sums of whole numbers below 2^24 are exact.
     fn units(count: Count, bits: usize, caps: &Caps) -> Option<Tile> {
-        let units = caps.matrices.filter(|_| bits < 1 << 24)?;
+        let units = caps.units(&BY_UNITS).filter(|_| bits < 1 << 24)?;
         let tile = Tile::of(Way::Units(units));
         let fits = tile.workgroup_bytes() <= caps.workgroup_bytes;
         let counted = matches!(count, Count::Bits | Count::Common);

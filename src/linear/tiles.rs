@@ -14,6 +14,14 @@ pub const CHUNK_TOKENS: Choice = Choice {
     otherwise: 64,
 };
 
+/// Whether f16 chunks go through matrix units where a device has them.
+pub const CHUNK_UNITS: Choice = Choice {
+    name: "linear/chunk.units",
+    legal: &[0, 1],
+    table: &[],
+    otherwise: 1,
+};
+
 /// The most columns of the state that a workgroup of `chunk` holds.
 pub const CHUNK_VALUES: Choice = Choice {
     name: "linear/chunk.values",

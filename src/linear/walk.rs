@@ -15,7 +15,7 @@ use bytemuck::bytes_of;
 use super::{
     FeatureMap, Form, Layout,
     kernels::{self, Access, CopyParams, Fading, Rule, Second, Start, Variant, WalkParams},
-    tiles::{ChunkTile, RecurrentTile, SweepTile},
+    tiles::{CHUNK_UNITS, ChunkTile, RecurrentTile, SweepTile},
     window::{ALIGN, Field, GRAIN, STEP_MS, Window, segments},
 };
 use crate::{
@@ -219,7 +219,7 @@ impl Walk<'_> {
         let normalized = self.rule == Rule::Normalized;
         let tile = ChunkTile::choose(self.key, self.value, self.fading, normalized, caps);
         let on_units = |units| tile.on_units(units, self.key, caps);
-        let units = caps.matrices.filter(|_| self.suits_units());
+        let units = caps.units(&CHUNK_UNITS).filter(|_| self.suits_units());
         Tile::Chunk(units.and_then(on_units).unwrap_or(tile))
     }
 

@@ -153,13 +153,21 @@ impl Tile {
     }
 }
 
+/// Whether factors of f16 calls go through matrix units where a device has them.
+pub(crate) const UNITS: Choice = Choice {
+    name: "kronecker/stage.units",
+    legal: &[0, 1],
+    table: &[],
+    otherwise: 1,
+};
+
 /// The matrix units that a pass takes in a call with tensors of this type: those of f16, because what is lost where factors are cut in
 /// halves is little to their rounding. A square's side at least of both axes, and no longer sums than units that truncate bear.
 pub(super) fn matrices(group: &Group, dtype: Dtype, caps: &Caps) -> Option<Matrices> {
     let Mode { kind, p, q, .. } = group.mode;
     let dense = kind == Kind::Dense && group.span == 1;
     let fits = dense && dtype == Dtype::F16 && (16..=512).contains(&p) && q >= 16;
-    caps.matrices.filter(|units| {
+    caps.units(&UNITS).filter(|units| {
         fits && caps.supports(&units.needs())
             && kernels::UNITS * units.lanes <= caps.invocations
             && kernels::matrices_bytes(*units) <= caps.workgroup_bytes

@@ -17,7 +17,7 @@ mod steps;
 mod store;
 
 pub use gradients::{grad_x_len, gradients, plan_gradients, record_gradients};
-pub(crate) use group::FUSED;
+pub(crate) use group::{FUSED, UNITS};
 pub use order::cost;
 pub use plan::plan;
 pub(crate) use plan::{Entries, Product};

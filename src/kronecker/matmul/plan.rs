@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Result,
-    gpu::{Caps, Dtype},
+    gpu::{Caps, Dtype, Matrices},
     plan::{Builder, Plan, Slot, Work},
 };
 
@@ -104,11 +104,9 @@ impl Product<'_> {
             })
             .collect();
         let label = format!("{} passes, factors {}", each.len(), each.join(", "));
-        match passes.iter().find_map(|pass| matrices(pass, dtype, caps)) {
-            Some(units) if units.native => format!("{label}, matrices {}", units.side),
-            Some(units) => format!("{label}, plain matrices {}", units.side),
-            None => label,
-        }
+        let mut units = passes.iter().map(|pass| matrices(pass, dtype, caps));
+        let units = units.find_map(|units| units.map(Matrices::label));
+        label + &units.unwrap_or_default()
     }
 
     /// Adds the steps: the passes in order, over as many rows or batches at a time as the temporaries have room for.

@@ -45,7 +45,7 @@ fn call(name: &str, operator: Operator, shape: Shape) -> Call {
 fn run(call: &Call, caps: &Caps) -> Vec<f32> {
     let plan = plan(&call.operator, &call.shape, &call.options, caps).unwrap();
     let label = &plan.label;
-    assert!(label.contains("plain matrices"), "{label}");
+    assert!(label.contains("in plain arithmetic"), "{label}");
     let factors = call.factors.iter().map(|f| gpu().upload(f).unwrap());
     let factors: Vec<_> = factors.collect();
     let x = gpu().upload(&narrow(&call.x)).unwrap();
