@@ -95,6 +95,16 @@ impl Caps {
             .collect()
     }
 
+    /// Why a choice has the value it has.
+    pub fn reason(&self, choice: &Choice) -> &'static str {
+        let entry = choice.table.iter().find(|entry| entry.class == self.class);
+        match (self.profile.0.contains_key(choice.name), entry) {
+            (true, _) => "of the profile",
+            (false, Some(entry)) => entry.source,
+            (false, None) => "what devices get that were not measured",
+        }
+    }
+
     /// The profile's value of a choice, or that of its table for the device's class.
     pub fn choose(&self, choice: &Choice) -> u32 {
         let value = self.profile.0.get(choice.name).copied();
@@ -227,8 +237,19 @@ mod tests {
             profile
         );
         assert_eq!(caps.choose(choice), choice.of(Class::Cpu));
+        assert_eq!(
+            caps.reason(choice),
+            "what devices get that were not measured"
+        );
         caps.profile = profile;
         assert_eq!(caps.choose(choice), other);
+        assert_eq!(caps.reason(choice), "of the profile");
+        let (_, measured) = choices()
+            .iter()
+            .find(|(_, choice)| !choice.table.is_empty())
+            .unwrap();
+        caps.class = measured.table[0].class;
+        assert_eq!(caps.reason(measured), measured.table[0].source);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use plot::Plot;
 use super::bench::{
     Change, Crossover, FirstCall, Results, Row, Small, crossovers, doublings, length_series,
 };
-use crate::{case::Failure, gpu::Caps};
+use crate::{case::Failure, choice::choices, gpu::Caps};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2530; --soft: #5b6774; --grid: #dde3e9; --card: #f5f7f9;
@@ -286,6 +286,15 @@ pub fn bench_page(caps: &Caps, results: &Results) -> Result<String, Failure> {
     page.text(
         "Median over several submissions. Operations and bytes are what the operator needs, not what a variant does. \
          Cases not compared with the CPU reference here are too long for it.",
+    );
+
+    page.heading("Why these variants");
+    for (op, choice) in choices() {
+        let (value, reason) = (caps.choose(choice), caps.reason(choice));
+        page.text(&format!("{} = {value}, of {op}: {reason}.", choice.name));
+    }
+    page.text(
+        "Variants follow from shapes, the limits of the device and these choices, which `subquad tune` measures on an adapter.",
     );
     Ok(page.finish())
 }

@@ -3,7 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{Results, crossovers, doublings, factor_series, length_series};
-use crate::{Gpu, cli::info::caps_json};
+use crate::{
+    Gpu,
+    choice::{Choice, choices},
+    cli::info::caps_json,
+};
 
 /// A table, the cost against length and the cost on the host.
 pub(super) fn print_results(gpu: &Gpu, results: &Results) {
@@ -210,8 +214,14 @@ pub(super) fn json_of(gpu: &Gpu, results: &Results) -> Value {
                 "regressed": change.regressed })
         })
         .collect();
+    let chosen = |choice: &Choice| json!({ "value": gpu.caps().choose(choice), "why": gpu.caps().reason(choice) });
+    let choices: Map<String, Value> = choices()
+        .iter()
+        .map(|(_, choice)| (choice.name.to_owned(), chosen(choice)))
+        .collect();
     json!({
         "adapter": caps_json(gpu.caps()),
+        "choices": choices,
         "roofs": {
             "copy_gb_s": results.roofs.copy_gb_s, "fma_gflop_s": results.roofs.fma_gflop_s, "popcount_gword_s": results.roofs.popcount_g_s, "copies": copies,
         },
