@@ -200,10 +200,15 @@ mod tests {
                     "Right(at, 1u, stride)",
                     "Right(at, stride, 1u)",
                 ),
-                ("k < SIDE", "k < SIDE;", "k < SIDE - 1u;"),
+                (
+                    "a term short",
+                    "< row + SIDE * a.step",
+                    "< row + (SIDE - 1u) * a.step",
+                ),
             ];
             for (name, right, wrong) in wrong {
                 let text = part!("matrix/plain.wgsl").text.replace(right, wrong);
+                assert_ne!(text, part!("matrix/plain.wgsl").text);
                 let part = Part {
                     path: name,
                     text: text.leak(),
