@@ -97,6 +97,8 @@ impl Gpu {
     /// Shares a device that the caller made. Give the adapter where there is one: matrix units and downlevel flags are
     /// known to it alone.
     ///
+    /// Where the device has matrix units that kernels could use, a small test of them is submitted to the queue and waited for.
+    ///
     /// No callback is registered on the device, because a device keeps only the last one: forward a loss with
     /// [`Gpu::mark_lost`].
     ///
