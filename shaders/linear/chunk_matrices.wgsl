@@ -83,8 +83,8 @@ fn peak(x: vec4f) -> f32 {
     return max(max(size.x, size.y), max(size.z, size.w));
 }
 
-// The largest of what all invocations have.
-fn peak_of_all(mine: f32, lid: u32) -> f32 {
+// The largest of what all invocations have, for `largest` to find.
+fn share_peak(mine: f32, lid: u32) {
     workgroupBarrier();
     peaks[lid] = mine;
     workgroupBarrier();
@@ -96,6 +96,9 @@ fn peak_of_all(mine: f32, lid: u32) -> f32 {
         peaks[256u + lid] = most;
     }
     workgroupBarrier();
+}
+
+fn largest() -> f32 {
     var most = 0.0;
     for (var i = 0u; i < 16u; i++) {
         most = max(most, peaks[256u + i]);
@@ -126,7 +129,8 @@ fn read_state(here: Place, chunk: Chunk, readers: Rows, keys: bool, scored: bool
     for (var i = 0u; i < S_ROWS; i++) {
         most = max(most, peak(s[i]));
     }
-    most = peak_of_all(most, lid);
+    share_peak(most, lid);
+    most = largest();
     let scale = scale_of(most);
     for (var n = 0u; n < (SCORE_SQUARES + UNITS - 1u) / UNITS; n++) {
         score_sums[n] = no_sums();
@@ -218,7 +222,8 @@ fn write_scores(lid: u32) {
         wide[e] = score;
         most = max(most, peak(vec4f(score)));
     }
-    most = peak_of_all(most, lid);
+    share_peak(most, lid);
+    most = largest();
     score_scale = unscale_of(most);
     for (var e = lid; e < CHUNK * CHUNK; e += 256u) {
         put_split(e / CHUNK * SCORE_STRIDE + e % CHUNK, SCORES_LOW, scale_of(most) * wide[e]);
