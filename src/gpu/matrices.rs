@@ -138,7 +138,7 @@ fn expected(own: &[f32], side: usize) -> Vec<f32> {
         .collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::{super::Caps, *};
     use crate::{gpu::Select, translate::translate};
