@@ -7,18 +7,6 @@ fn quad(a: f32, b: f32, c: f32, d: f32) -> Quad {
     return crossed(vec4f(a, b, c, d));
 }
 
-fn sum(u: Quad, v: Quad) -> Quad {
-    return u + v;
-}
-
-fn less(u: Quad, v: Quad) -> Quad {
-    return u - v;
-}
-
-fn scaled(x: Quad) -> Quad {
-    return p.scale * x;
-}
-
 fn put(at: u32, value: Quad) {
     y[at] = value.x;
     y[at + p.stride] = value.y;

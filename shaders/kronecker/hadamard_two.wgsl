@@ -18,18 +18,6 @@ fn joined(x: f32, y: f32) -> u64 {
     return u64(bitcast<u32>(x)) | (u64(bitcast<u32>(y)) << 32u);
 }
 
-fn sum(u: Quad, v: Quad) -> Quad {
-    return u + v;
-}
-
-fn less(u: Quad, v: Quad) -> Quad {
-    return u - v;
-}
-
-fn scaled(x: Quad) -> Quad {
-    return p.scale * x;
-}
-
 fn put(at: u32, value: Quad) {
     y[at] = joined(value[0].x, value[1].x);
     y[at + p.stride] = joined(value[0].y, value[1].y);

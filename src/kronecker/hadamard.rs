@@ -103,7 +103,7 @@ const LEAST: usize = 4;
 
 /// Those of a pass over words of several items, 64 of which an invocation holds: 2^20 items take 3.2 ms in four passes, 2.7 in three
 /// (llvmpipe, Mesa 22.3.6, the quickest of many in turn; a copy 0.85).
-const PAIRED: usize = 6;
+const IN_WORDS: usize = 6;
 
 /// The transform as a part of any plan, along the axis of `[outer, 2^bits, inner]`.
 #[derive(Clone, Copy, Debug)]
@@ -170,13 +170,13 @@ impl Transform {
             let fits = caps.words64 && (rows || inner.is_multiple_of(unit));
             let rest = bits.saturating_sub(own);
             // More stages of eight items would compile for too long.
-            let short = unit < 8 || rest.div_ceil(PAIRED) <= rest / LEAST;
+            let short = unit < 8 || rest.div_ceil(IN_WORDS) <= rest / LEAST;
             (fits && short && rest >= LEAST).then_some((unit, own))
         };
         let (unit, own) = words(8).or_else(|| words(2)).unwrap_or((1, 0));
         let (rest, most) = match unit {
             1 => (bits, STAGES),
-            _ => (bits - own, PAIRED),
+            _ => (bits - own, IN_WORDS),
         };
         let passes = rest.div_ceil(most).min(rest / LEAST).max(1);
         let bound = |pass: usize| match pass {
@@ -201,16 +201,15 @@ impl Transform {
             let spec = Spec::default()
                 .with("STAGES", stages as u32)
                 .with("SCALED", scaled);
-            let (stored, spec) = match unit {
-                8 => (
-                    part!("kronecker/hadamard_eight.wgsl"),
-                    spec.with("WITHIN", within),
-                ),
-                2 => (
-                    part!("kronecker/hadamard_two.wgsl"),
-                    spec.with("WITHIN", within),
-                ),
-                _ => (part!("kronecker/hadamard_one.wgsl"), spec),
+            let spec = match unit {
+                1 => spec,
+                _ => spec.with("WITHIN", within),
+            };
+            let sums = part!("kronecker/hadamard_sums.wgsl");
+            let stored = match unit {
+                8 => vec![part!("kronecker/hadamard_eight.wgsl")],
+                2 => vec![part!("kronecker/hadamard_two.wgsl"), sums],
+                _ => vec![part!("kronecker/hadamard_one.wgsl"), sums],
             };
             let needs = Needs {
                 words64: unit > 1,
@@ -218,7 +217,9 @@ impl Transform {
             };
             let plain = kernel(
                 "kronecker/hadamard",
-                [part!("kronecker/hadamard.wgsl"), stored, part],
+                [part!("kronecker/hadamard.wgsl"), part]
+                    .into_iter()
+                    .chain(stored),
                 spec,
                 Params::FIELDS,
             );
