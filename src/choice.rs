@@ -68,9 +68,13 @@ pub(crate) fn combinations(own: &[&Choice]) -> Vec<Vec<u32>> {
 }
 
 impl Choice {
+    fn entry(&self, class: Class) -> Option<&Entry> {
+        self.table.iter().find(|entry| entry.class == class)
+    }
+
     /// The value of the tables for a class of device.
     pub fn of(&self, class: Class) -> u32 {
-        let entry = self.table.iter().find(|entry| entry.class == class);
+        let entry = self.entry(class);
         entry.map_or(self.otherwise, |entry| entry.value)
     }
 }
@@ -97,8 +101,8 @@ impl Caps {
 
     /// Why a choice has the value it has.
     pub fn reason(&self, choice: &Choice) -> &'static str {
-        let entry = choice.table.iter().find(|entry| entry.class == self.class);
-        match (self.profile.0.contains_key(choice.name), entry) {
+        let profiled = self.profile.0.contains_key(choice.name);
+        match (profiled, choice.entry(self.class)) {
             (true, _) => "of the profile",
             (false, Some(entry)) => entry.source,
             (false, None) => "what devices get that were not measured",
