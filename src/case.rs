@@ -18,8 +18,8 @@ use crate::{Error, gpu::Dtype};
 
 pub use file::write_whole;
 pub use made::Numbers;
-pub(crate) use problem::each_choice;
 pub use problem::{Bench, Op, Output, Problem, Reference, Undecided, ops, rounded};
+pub(crate) use problem::{distinct, each_choice};
 pub use run::{Loaded, Verdict, judge, judge_decided, run};
 
 /// Why a case or a command did not run.

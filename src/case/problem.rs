@@ -129,14 +129,24 @@ pub(crate) fn each_choice(
     all: bool,
     plan: impl Fn(&Caps) -> Result<Plan, Error>,
 ) -> Result<Vec<Plan>, Error> {
-    let mut plans = vec![plan(caps)?];
+    let mut devices = vec![caps.clone()];
     if all {
         for caps in caps.each_matrices() {
-            for caps in caps.each_choice(op)? {
-                let plan = plan(&caps)?;
-                if !plans.contains(&plan) {
-                    plans.push(plan);
-                }
+            devices.extend(caps.each_choice(op)?);
+        }
+    }
+    distinct(devices.iter().map(|caps| Ok(vec![plan(caps)?])))
+}
+
+/// Plans for several devices, each once.
+pub(crate) fn distinct(
+    each: impl Iterator<Item = Result<Vec<Plan>, Error>>,
+) -> Result<Vec<Plan>, Error> {
+    let mut plans: Vec<Plan> = Vec::new();
+    for more in each {
+        for plan in more? {
+            if plans.iter().all(|other| other.steps != plan.steps) {
+                plans.push(plan);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error,
-    case::{Array, Case, Failure, Op, Output, Problem, Reference},
+    case::{Array, Case, Failure, Op, Output, Problem, Reference, distinct},
     gpu::{Caps, Dtype},
     plan::Plan,
 };
@@ -371,19 +371,6 @@ impl LinearAttention {
             _ => (5e-6, 2e-5, 0.0),
         }
     }
-}
-
-/// Plans for several devices, each once.
-fn distinct(each: impl Iterator<Item = Result<Vec<Plan>, Error>>) -> Result<Vec<Plan>, Error> {
-    let mut plans: Vec<Plan> = Vec::new();
-    for more in each {
-        for plan in more? {
-            if plans.iter().all(|other| other.steps != plan.steps) {
-                plans.push(plan);
-            }
-        }
-    }
-    Ok(plans)
 }
 
 impl Problem for LinearAttention {
