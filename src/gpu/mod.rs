@@ -64,20 +64,19 @@ impl Gpu {
     /// `Argument` for a profile that cannot be read or is another adapter's.
     pub fn open(select: &Select) -> Result<Gpu> {
         let adapter = select::pick(select)?;
-        let request = Gpu::device_request(&adapter);
-        let without = wgpu::DeviceDescriptor {
-            required_features: request.required_features
-                - wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
-            ..request.clone()
-        };
-        let open = |request| pollster::block_on(adapter.request_device(request));
+        let units = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let mut request = Gpu::device_request(&adapter);
+        let open = |request: &_| pollster::block_on(adapter.request_device(request));
+        let mut opened = open(&request);
         // A driver that lists matrix units and then refuses them is used without.
-        let (device, queue) = open(&request)
-            .or_else(|_| open(&without))
-            .map_err(|error| Error::Device {
-                adapter: adapter.get_info().name,
-                message: error.to_string(),
-            })?;
+        if opened.is_err() && request.required_features.contains(units) {
+            request.required_features.remove(units);
+            opened = open(&request);
+        }
+        let (device, queue) = opened.map_err(|error| Error::Device {
+            adapter: adapter.get_info().name,
+            message: error.to_string(),
+        })?;
         let gpu = Gpu::assemble(device, queue, Some(&adapter), select)?;
         let lost = gpu.0.lost.clone();
         gpu.0
