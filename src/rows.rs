@@ -1,4 +1,4 @@
-//! What planners share: rows in memory, cutting them to bindings and to dispatches, filling them, and sums of partial sums.
+//! What planners share: rows in memory, cutting them to bindings and to dispatches, filling and copying them, and sums of partial sums.
 
 use std::{ops::Range, sync::Arc};
 
@@ -19,6 +19,18 @@ params! {
         first: u32,
         count: u32,
         accumulate: u32,
+    }
+}
+
+params! {
+    /// Parameters of `copy`.
+    CopyParams {
+        rows: u32,
+        words: u32,
+        from_stride: u32,
+        to_stride: u32,
+        repeat: u32,
+        groups: u32,
     }
 }
 
@@ -133,6 +145,57 @@ pub(crate) fn fill(builder: &mut Builder, caps: &Caps, to: Slot, words: Range<u6
     }
 }
 
+/// Copies `rows` rows of so many words, at these distances; every row of the source goes to `repeat` rows.
+pub(crate) struct Copies {
+    pub from: Slot,
+    pub to: Slot,
+    pub rows: u64,
+    pub words: u64,
+    pub from_stride: u64,
+    pub to_stride: u64,
+    pub repeat: u64,
+}
+
+impl Copies {
+    pub fn step(&self, builder: &mut Builder, caps: &Caps) {
+        let Copies { words, repeat, .. } = *self;
+        // Rows whose first words are aligned on both sides: a power of two of them, times `repeat`.
+        let aligned = |stride: u64| 64 >> stride.trailing_zeros().min(6);
+        let unit = repeat * aligned(self.from_stride).max(aligned(self.to_stride));
+        let widest = 4 * self.from_stride.max(self.to_stride).max(1);
+        let row_ms = 32.0 * words.max(1) as f64 / (caps.gflops * 1e6);
+        let most = (caps.binding_bytes / widest).min((STEP_MS / row_ms) as u64);
+        let most = (most / unit * unit).max(unit);
+        for first in (0..self.rows).step_by(most as usize) {
+            let count = most.min(self.rows - first);
+            let params = CopyParams {
+                rows: count as u32,
+                words: words as u32,
+                from_stride: self.from_stride as u32,
+                to_stride: self.to_stride as u32,
+                repeat: repeat as u32,
+                groups: (count * words).div_ceil(1024) as u32,
+            };
+            let bind = |slot: Slot, first: u64, rows: u64, stride: u64, write: bool| Bind {
+                slot,
+                bytes: 4 * first * stride..4 * ((first + rows - 1) * stride + words),
+                write,
+            };
+            let sources = count.div_ceil(repeat);
+            builder.steps.push(Step {
+                kernel: copy_words(),
+                bind: vec![
+                    bind(self.from, first / repeat, sources, self.from_stride, false),
+                    bind(self.to, first, count, self.to_stride, true),
+                ],
+                params: bytes_of(&params).to_vec(),
+                groups: params.groups.into(),
+                predicted_ms: count as f64 * row_ms,
+            });
+        }
+    }
+}
+
 /// Partial sums `[sets, parts, block]` in f32.
 pub(crate) struct Sum {
     pub sums: Slot,
@@ -205,6 +268,18 @@ fn sum_parts() -> Arc<Kernel> {
         spec: Spec::default(),
         needs: Needs::default(),
         params: SumPartsParams::FIELDS,
+        workgroup: [64, 1, 1],
+        workgroup_bytes: 0,
+    })
+}
+
+fn copy_words() -> Arc<Kernel> {
+    Arc::new(Kernel {
+        name: "common/copy",
+        parts: vec![part!("common/copy.wgsl"), part!("common/grid.wgsl")],
+        spec: Spec::default(),
+        needs: Needs::default(),
+        params: CopyParams::FIELDS,
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
     })

@@ -5,18 +5,25 @@
 const PI: f32 = 3.14159265358979;
 
 // arcsin of x <= 0.5: S. L. Moshier's polynomial for single precision.
-fn arcsin(x: f32) -> f32 {
+fn arcsin(x: vec4f) -> vec4f {
     let z = x * x;
-    let series = (((4.2163199048e-2 * z + 2.4181311049e-2) * z + 4.5470025998e-2) * z + 7.4953002686e-2) * z + 1.6666752422e-1;
+    var series = vec4f(4.2163199048e-2);
+    series = fma(series, z, vec4f(2.4181311049e-2));
+    series = fma(series, z, vec4f(4.5470025998e-2));
+    series = fma(series, z, vec4f(7.4953002686e-2));
+    series = fma(series, z, vec4f(1.6666752422e-1));
     return x + x * z * series;
 }
 
-fn gram(s: u32, t: u32, n: u32) -> f32 {
-    let sine = f32(s * t - n * n);
-    let rho = sqrt(f32(max(s * t, 1u)));
-    let cosine = f32(n) / rho;
-    // 1 - cosine without cancellation.
-    let half = 0.5 * sine / (rho * (rho + f32(n)));
-    let angle = select(0.5 * PI - arcsin(min(cosine, 0.5)), 2.0 * arcsin(sqrt(min(half, 0.25))), cosine > 0.5);
-    return (2.0 * f32(n) * (PI - angle) + sqrt(sine)) / PI;
+fn gram(s: vec4u, t: vec4u, n: vec4u) -> vec4f {
+    let ones = vec4f(n);
+    let sine = vec4f(s * t - n * n);
+    let rho = sqrt(vec4f(max(s * t, vec4u(1u))));
+    let cosine = ones / rho;
+    // Near 1, from 1 - cosine without cancellation.
+    let near = cosine > vec4f(0.5);
+    let half = 0.5 * sine / (rho * (rho + ones));
+    let x = arcsin(select(min(cosine, vec4f(0.5)), sqrt(min(half, vec4f(0.25))), near));
+    let angle = select(0.5 * PI - x, 2.0 * x, near);
+    return (2.0 * ones * (PI - angle) + sqrt(sine)) / PI;
 }

@@ -3,11 +3,6 @@
 //   0: C + A B      1: C + A^T B      2: C + A B^T      3: C + A^T B^T
 //
 // 0 given: array<f32>, A, B and C of each unit, row-major        1 found: array<f32>, the four results of each unit
-struct Params {
-    units: u32,
-}
-var<immediate> p: Params;
-
 @group(0) @binding(0) var<storage, read> given: array<f32>;
 @group(0) @binding(1) var<storage, read_write> found: array<f32>;
 
@@ -49,7 +44,7 @@ fn main(
         workgroupBarrier();
         keep_sums(unit * SQUARE, SIDE, sums, lane);
         workgroupBarrier();
-        for (var e = lid; e < p.units * SQUARE; e += THREADS) {
+        for (var e = lid; e < UNITS * SQUARE; e += THREADS) {
             found[(e / SQUARE * 4u + turn) * SQUARE + e % SQUARE] = wide[e];
         }
     }

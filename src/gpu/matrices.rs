@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use bytemuck::bytes_of;
-
-use super::{Gpu, Kernel, Matrices, Needs, Part, Spec, params, part};
+use super::{Gpu, Kernel, Matrices, Needs, Part, Spec, part};
 use crate::{
     Result,
     plan::{Bind, Builder, Slot, Step, Work},
@@ -12,13 +10,6 @@ use crate::{
 
 /// Subgroups of the workgroup that is tested.
 const UNITS: u32 = 4;
-
-params! {
-    /// Parameters of `self_test`.
-    Params {
-        units: u32,
-    }
-}
 
 impl Matrices {
     /// The functions on squares that a kernel calls.
@@ -71,7 +62,7 @@ impl Matrices {
                 .collect(),
             spec: self.spec(UNITS),
             needs: self.needs(),
-            params: Params::FIELDS,
+            params: &[],
             workgroup: [UNITS * self.lanes, 1, 1],
             workgroup_bytes: 2 * 2 * UNITS * square + 4 * UNITS * square,
         }
@@ -98,7 +89,7 @@ pub(super) fn work(gpu: &Gpu, matrices: Matrices, parts: Vec<Part>) -> Result<bo
             bind(Slot::Input(0), 3, false),
             bind(Slot::Output(0), 4, true),
         ],
-        params: bytes_of(&Params { units: UNITS }).to_vec(),
+        params: Vec::new(),
         groups: 1,
         predicted_ms: 0.0,
     });

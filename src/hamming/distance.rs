@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Error, Result,
     error::length,
-    gpu::{Caps, Gpu, Pass, Tensor, part},
+    gpu::{Caps, Gpu, Part, Pass, Tensor, part},
     plan::{Builder, Plan, Slot, Work},
 };
 
@@ -208,6 +208,18 @@ pub(crate) fn check(shape: &Pairs, count: Count, store: Store) -> Result<()> {
     Ok(())
 }
 
+/// Distances themselves, for [`words_store`].
+const STORED_COUNT: Part = part!("hamming/stored_count.wgsl");
+
+/// How words of pairs are stored in rows of so many.
+pub(in crate::hamming) fn words_store(columns: usize) -> Part {
+    if columns.is_multiple_of(4) {
+        part!("hamming/store_vectors.wgsl")
+    } else {
+        part!("hamming/store_u32.wgsl")
+    }
+}
+
 /// Plans [`distances`]. Inputs: a, b; output: the distances.
 ///
 /// # Errors
@@ -215,12 +227,11 @@ pub(crate) fn check(shape: &Pairs, count: Count, store: Store) -> Result<()> {
 pub fn plan(shape: &Pairs, count: Count, store: Store, caps: &Caps) -> Result<Plan> {
     check(shape, count, store)?;
     let emit = match store {
-        Store::U32 if shape.columns.is_multiple_of(4) => part!("hamming/store_vectors.wgsl"),
-        Store::U32 => part!("hamming/store_u32.wgsl"),
-        Store::U16 => part!("hamming/store_u16.wgsl"),
+        Store::U32 => vec![words_store(shape.columns), STORED_COUNT],
+        Store::U16 => vec![part!("hamming/store_u16.wgsl")],
     };
     let tile = Tile::new(count, shape.bits, caps);
-    let planner = Planner::new(shape, count, &[emit], false, tile, caps);
+    let planner = Planner::new(shape, count, &emit, false, tile, caps);
     let builder = Builder {
         steps: planner.matrix(store, Slot::Input(1))?,
         ..Builder::default()
@@ -249,13 +260,13 @@ pub fn plan_symmetric(
     let out_bytes = 4 * triangle.words(n) as u64;
     let (emit, folded) = match triangle {
         Triangle::Full if out_bytes <= caps.binding_bytes => {
-            (part!("hamming/store_mirrored.wgsl"), true)
+            (vec![part!("hamming/store_mirrored.wgsl")], true)
         }
-        Triangle::Full => (part!("hamming/store_u32.wgsl"), false),
-        Triangle::Condensed => (part!("hamming/store_condensed.wgsl"), true),
+        Triangle::Full => (vec![words_store(n), STORED_COUNT], false),
+        Triangle::Condensed => (vec![part!("hamming/store_condensed.wgsl")], true),
     };
     let tile = Tile::new(count, bits, caps);
-    let planner = Planner::new(&shape, count, &[emit], folded, tile, caps);
+    let planner = Planner::new(&shape, count, &emit, folded, tile, caps);
     let steps = match folded {
         true => planner.triangle(triangle)?,
         false => planner.matrix(Store::U32, Slot::Input(0))?,

@@ -2,7 +2,7 @@
 
 use super::{
     bits::words,
-    distance::{Count, Pairs, Planner, Store},
+    distance::{Count, Pairs, Planner, Store, words_store},
     pack::plan_popcounts,
     tile::Tile,
 };
@@ -80,7 +80,11 @@ pub fn plan(shape: &Pairs, function: Function, caps: &Caps) -> Result<Plan> {
         Function::NeuralTangent => part!("hamming/gram_ntk.wgsl"),
         Function::Jaccard => part!("hamming/gram_jaccard.wgsl"),
     };
-    let emit = [part!("hamming/gram_counts.wgsl"), own];
+    let emit = [
+        words_store(shape.columns),
+        part!("hamming/stored_gram.wgsl"),
+        own,
+    ];
     let tile = Tile::new(Count::Common, shape.bits, caps);
     let mut planner = Planner::new(shape, Count::Common, &emit, false, tile, caps);
     let mut builder = Builder::default();

@@ -42,8 +42,6 @@ pub mod tiles;
 mod walk;
 mod window;
 
-pub(crate) use walk::copy;
-
 pub use backward::{Given, Gradients, backward, record_backward};
 pub use conv2d::{
     Channels, Conv2d, Conv2dGradients, Conv2dInputs, depthwise_conv2d, depthwise_conv2d_adjoint,

@@ -2,15 +2,13 @@
 //! adapter, elimination and singular values, against dense matrices in f64.
 
 use subquad::kronecker::{
-    Basis, Combine, Function, General, LeastSquares, Matrix, Ridge, SolveOptions, Spectrum, solve,
-    spectral,
+    Basis, Combine, Function, General, Matrix, SolveOptions, Spectrum, solve, spectral,
 };
 
 use crate::{
-    dense::{
-        apart, definite, eliminate, general, kronecker, kronecker_sum, norm, numbers, plus, times,
-    },
+    dense::{apart, definite, eliminate, general, kronecker, kronecker_sum, numbers, plus},
     device::{download, gpu, round, upload},
+    solve::damped,
 };
 
 const SIDES: [usize; 2] = [28, 30];
@@ -142,25 +140,5 @@ fn elimination_and_least_squares_of_hundreds_of_unknowns() {
     assert!(error <= report.error_bound, "{error:e} {report}");
 
     let factors = [general("tall", 31, 28), general("taller", 34, 30)];
-    let dense = kronecker(&factors);
-    let b = round::<f32>(&numbers("right", 31 * 34));
-    let ridge = 0.5;
-    let system = LeastSquares::new(&factors, Ridge::Damped(ridge)).unwrap();
-    let x = system.apply(1, &b).unwrap();
-    // Aᵀ (A x − b) + μ x = 0.
-    let rest: Vec<f64> = times(&dense, &x)
-        .iter()
-        .zip(&b)
-        .map(|(a, b)| a - b)
-        .collect();
-    let slope = times(&dense.transposed(), &rest);
-    let slope: Vec<f64> = slope.iter().zip(&x).map(|(s, x)| s + ridge * x).collect();
-    assert!(norm(&slope) <= 1e-10 * norm(&b));
-    let mut on_device = gpu().zeros::<f32>(WHOLE).unwrap();
-    system
-        .solve(gpu(), 1, &upload::<f32>(&b), &mut on_device)
-        .unwrap();
-    // Of a condition of some hundreds by the ridge.
-    let error = apart(&download(&on_device), &x);
-    assert!(error <= 1e-4, "{error:e}");
+    damped(&factors, 0.5, 1e-10);
 }

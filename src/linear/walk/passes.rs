@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytemuck::bytes_of;
 
-use super::{Place, Tile, Walk};
+use super::{Tile, Walk, step::Place};
 use crate::{
     Result,
     gpu::Caps,

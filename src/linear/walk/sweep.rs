@@ -4,14 +4,14 @@ use std::{ops::Range, sync::Arc};
 
 use bytemuck::bytes_of;
 
-use super::{Place, Walk, Window};
+use super::{Walk, step::Place};
 use crate::{
     gpu::Kernel,
     linear::{
         Layout,
         kernels::{Start, SweepVariant, WalkParams},
         tiles::SweepTile,
-        window::ALIGN,
+        window::{ALIGN, Window},
     },
     plan::{Bind, Builder, Slot, Step},
 };

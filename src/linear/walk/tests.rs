@@ -10,7 +10,9 @@
 use super::*;
 use crate::{
     gpu::{Dtype, Gpu, Select},
+    linear::Layout,
     plan::Work,
+    rows,
 };
 
 mod merged;
@@ -316,7 +318,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
                     let words =
                         data.sequences.len() as u64 * heads as u64 * walk.slices(caps) * key as u64;
                     let z = builder.add_scratch(4 * words);
-                    fill(&mut builder, caps, z, words);
+                    rows::fill(&mut builder, caps, z, 0..words, 0);
                     Some(z)
                 }
             };

@@ -5,7 +5,7 @@ use subquad::{
     case::Numbers,
     gpu::Caps,
     kronecker::tensor_attention::{
-        Options, Shape, cpu,
+        Logits, Options, Shape, cpu,
         plan::{self, Wanted},
     },
     plan::Plan,
@@ -200,4 +200,18 @@ fn worst(got: &[f32], values: &[f64], size: &[f64], per_size: f64, per_value: f6
             worst.max(miss)
         }
     })
+}
+
+/// Options of a form with the biases that it takes.
+pub fn biased(logits: Logits) -> Options {
+    let [k2_bias, v2_bias] = match logits {
+        Logits::Trilinear => [0.25, 0.5],
+        _ => [0.0; 2],
+    };
+    Options {
+        logits,
+        k2_bias,
+        v2_bias,
+        ..Options::new(0.7)
+    }
 }

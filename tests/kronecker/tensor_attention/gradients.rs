@@ -5,7 +5,7 @@ use subquad::{
     kronecker::tensor_attention::{Logits, Options, Shape},
 };
 
-use super::call::{Call, reference, wide};
+use super::call::{Call, biased, reference, wide};
 
 const FORMS: [Logits; 4] = [
     Logits::Trilinear,
@@ -27,17 +27,7 @@ fn small(logits: Logits, queries: usize, keys: [usize; 2]) -> Call {
         causal: true,
         window: [None, Some(4)],
         q_offset: Some(2),
-        k2_bias: if logits == Logits::Trilinear {
-            0.25
-        } else {
-            0.0
-        },
-        v2_bias: if logits == Logits::Trilinear {
-            0.5
-        } else {
-            0.0
-        },
-        ..Options::new(0.7)
+        ..biased(logits)
     };
     Call::new(shape, options)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use subquad::kronecker::tensor_attention::{Logits, Options, Shape};
 
-use super::call::{Call, devices, ratio, wide};
+use super::call::{Call, biased, devices, ratio, wide};
 
 /// One batch entry, one head.
 fn square(tokens: usize, width: usize) -> Shape {
@@ -170,17 +170,7 @@ fn the_reference_is_the_definition() {
         logits,
         q_offset: Some(1),
         window: [None, Some(3)],
-        k2_bias: if logits == Logits::Trilinear {
-            0.25
-        } else {
-            0.0
-        },
-        v2_bias: if logits == Logits::Trilinear {
-            0.5
-        } else {
-            0.0
-        },
-        ..Options::new(0.7)
+        ..biased(logits)
     };
     for logits in [
         Logits::Trilinear,

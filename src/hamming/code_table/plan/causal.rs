@@ -8,8 +8,8 @@ use super::{Call, count, weights, words};
 use crate::{
     Error, Result,
     hamming::code_table::kernels::{Into, Source},
-    linear::copy,
     plan::Slot,
+    rows::Copies,
 };
 
 /// Where the tables are.
@@ -153,16 +153,16 @@ impl Call<'_> {
             let len = self.table_len();
             if initial {
                 let (from, rows) = (Slot::Input(3), all_tables / len);
-                copy(
-                    &mut self.builder,
-                    self.caps,
+                Copies {
                     from,
-                    home,
+                    to: home,
                     rows,
-                    len,
-                    [len, len],
-                    1,
-                );
+                    words: len,
+                    from_stride: len,
+                    to_stride: len,
+                    repeat: 1,
+                }
+                .step(&mut self.builder, self.caps);
             } else {
                 self.zero(home, all_tables);
             }

@@ -10,7 +10,7 @@ use crate::{
         Decay, FeatureMap, FeatureShape, Layout,
         adjoint::{self, DecayGradientParams, Flows, InitialGradientParams, OwnTermsParams},
         features::steps,
-        walk::{self, Rows},
+        walk::Rows,
         window::GRAIN,
     },
     plan::{Builder, Slot},
@@ -196,7 +196,7 @@ impl Adjoint<'_> {
         };
         if chunks * kv_heads == 0 {
             let words = if per_head { kv_heads } else { 0 };
-            walk::fill(b, caps, grad, words as u64);
+            rows::fill(b, caps, grad, 0..words as u64, 0);
             return Ok(());
         }
         let params = DecayGradientParams {

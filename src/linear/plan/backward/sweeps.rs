@@ -7,9 +7,10 @@ use crate::{
     linear::{
         Decay, Form, adjoint,
         tiles::SweepTile,
-        walk::{self, Like, Rows, Sweep},
+        walk::{Like, Rows, Sweep},
     },
     plan::{Builder, Slot},
+    rows,
 };
 
 /// Bindings of a sweep that has all it can have.
@@ -85,7 +86,7 @@ impl Adjoint<'_> {
             .then(|| b.add_scratch(4 * kept * heads as u64))
             .filter(|_| flows);
         if let Some(sums) = sums {
-            walk::fill(b, self.call.caps, sums, kept * heads as u64);
+            rows::fill(b, self.call.caps, sums, 0..kept * heads as u64, 0);
         }
         let dg = sums.or(self.log_decay);
         let dg_like = if sums.is_some() {
@@ -122,7 +123,7 @@ impl Adjoint<'_> {
         }
         if let (Some(sums), Some(grad)) = (sums, self.log_decay) {
             if kept == 0 || heads == 0 {
-                walk::fill(b, self.call.caps, grad, heads as u64);
+                rows::fill(b, self.call.caps, grad, 0..heads as u64, 0);
             } else {
                 adjoint::sum_rows(b, self.call.caps, kept as usize, heads, [sums, grad]);
             }

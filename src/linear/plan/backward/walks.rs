@@ -10,10 +10,11 @@ use crate::{
         FeatureMap,
         adjoint::{self, StateCopyParams},
         kernels::{Access, Rule, Second, Start},
-        walk::{self, Rows, Walk},
+        walk::{Rows, Walk},
         window::Field,
     },
     plan::{Builder, Slot},
+    rows,
 };
 
 impl Adjoint<'_> {
@@ -207,11 +208,12 @@ impl Adjoint<'_> {
                 }
             }
         } else if self.shape().tokens == 0 {
-            walk::fill(
+            rows::fill(
                 b,
                 caps,
                 walk.state,
-                slots.iter().sum::<u64>() * heads * size,
+                0..slots.iter().sum::<u64>() * heads * size,
+                0,
             );
         }
         if self.call.options.causal || walk.readers.is_none() {
@@ -247,7 +249,7 @@ impl Adjoint<'_> {
                 let states = self.sequences().len() * shape.kv_heads;
                 let words = states * self.call.options.feature_width(shape) * shape.value;
                 let zero = b.add_scratch(4 * words as u64);
-                walk::fill(b, self.call.caps, zero, words as u64);
+                rows::fill(b, self.call.caps, zero, 0..words as u64, 0);
                 zero
             }
         };
