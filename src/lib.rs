@@ -39,6 +39,10 @@ pub mod softmax;
 #[cfg(feature = "cli")]
 pub mod translate;
 
+#[cfg(test)]
+#[path = "../tests/common/effort.rs"]
+mod effort;
+
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Select, Tensor};
 pub use wgpu;

@@ -1,5 +1,8 @@
 //! Every kernel that planners choose, held against each graphics API without a device.
 
+#[path = "common/effort.rs"]
+mod effort;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -10,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use effort::thorough;
 use subquad::{
     Error, Gpu, Tensor,
     case::ops,
@@ -94,6 +98,11 @@ fn found() -> &'static [Found] {
             .map(|(kernel, presets)| Found { kernel, presets })
             .collect();
         found.sort_by_cached_key(|found| found.kernel.label());
+        if !thorough() {
+            // Of kernels that differ in their constants alone, the first.
+            let mut seen = HashSet::new();
+            found.retain(|found| seen.insert(found.kernel.parts.clone()));
+        }
         println!("{} kernels", found.len());
         found
     })

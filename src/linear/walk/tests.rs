@@ -9,6 +9,7 @@
 
 use super::*;
 use crate::{
+    effort::thorough,
     gpu::{Dtype, Gpu, Select},
     linear::Layout,
     plan::Work,
@@ -299,16 +300,19 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
             loop_iterations: gpu.caps().loop_iterations,
             ..Caps::webgpu_floor()
         };
-        for (form, caps) in [
+        let forms = [
             (Form::Recurrent, gpu.caps()),
             (Form::Fused, gpu.caps()),
             (Form::Fused, &floor),
             (Form::Segments(2), &floor),
             (Form::Segments(3), gpu.caps()),
-        ] {
-            if walk.delta() && matches!(form, Form::Segments(_)) {
-                continue;
-            }
+        ];
+        // The delta rule has no segments.
+        let count = if walk.delta() { 3 } else { forms.len() };
+        // One of these, another with every walk, unless all are asked for.
+        let every = if thorough() { 1 } else { count };
+        let first = (2 * seed + n) as usize % every;
+        for (form, caps) in forms.into_iter().take(count).skip(first).step_by(every) {
             walk.form = form;
             let mut builder = Builder::default();
             walk.aid = match rule {
