@@ -3,7 +3,7 @@
 #[path = "common/effort.rs"]
 mod effort;
 
-use effort::thorough;
+use effort::{sample, thorough};
 use half::{bf16, f16};
 use subquad::{
     Gpu, Select,
@@ -284,7 +284,7 @@ impl Call {
             _ => (5e-6, 5e-6),
         };
         let mut misses = Vec::new();
-        for form in forms {
+        for form in sample(forms) {
             let devices = [gpu().caps(), &floor].into_iter();
             for caps in devices.take(if thorough() { 2 } else { 1 }) {
                 let Some((label, results)) = self.run(caps, *form) else {
@@ -338,8 +338,7 @@ fn hold(seed: u64, options: Options, tokens: &[usize]) {
 fn hold_stored(seed: u64, options: Options, tokens: &[usize], dtype: Dtype) {
     let mut random = Random(seed);
     let mut misses = Vec::new();
-    let every = if thorough() { 1 } else { 3 };
-    for &tokens in tokens.iter().step_by(every) {
+    for &tokens in sample(tokens) {
         for packed in [false, true] {
             let kv_heads = 1 + random.below(2);
             let shape = Shape {

@@ -6,3 +6,9 @@
 pub fn thorough() -> bool {
     std::env::var_os("SUBQUAD_THOROUGH").is_some()
 }
+
+/// All of these where everything is run, every third otherwise, from the first on.
+#[allow(dead_code, reason = "shared by test binaries that do not all need it")]
+pub fn sample<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    all.into_iter().step_by(if thorough() { 1 } else { 3 })
+}

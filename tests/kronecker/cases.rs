@@ -8,7 +8,10 @@ use subquad::{
     gpu::{Caps, Class},
 };
 
-use crate::{device::gpu, effort::thorough};
+use crate::{
+    device::gpu,
+    effort::{sample, thorough},
+};
 
 /// The device as it is, and with the plans of a GPU.
 pub fn devices() -> [Caps; 2] {
@@ -35,7 +38,7 @@ pub fn hold(op: &str) {
 
 /// [`hold`] with the plans of devices chosen by a case's name.
 pub fn hold_on(op: &str, devices: impl Fn(&str) -> Vec<Caps>) {
-    for (name, problem) in problems(op) {
+    for (name, problem) in sample(problems(op)) {
         let references = problem.reference().unwrap();
         let outputs = problem.outputs();
         for caps in devices(&name) {
