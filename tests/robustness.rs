@@ -307,8 +307,7 @@ fn non_finite_values_stay_in_their_head_and_subnormals_do_no_harm() {
 #[test]
 fn more_groups_than_a_dimension_holds_are_folded() {
     let gpu = gpu();
-    let most = if thorough() { 2 } else { 1 };
-    for form in [Form::Recurrent, Form::Fused].into_iter().take(most) {
+    for form in sample([Form::Recurrent, Form::Fused]) {
         let shape = shape(1, 70_000, 4, 4);
         let data = values(shape.key_len() + 2);
         let plan = linear::plan::forward(
@@ -838,8 +837,7 @@ fn every_plan_of_a_case_is_bit_equal_over_reruns() {
     let gpu = gpu();
     let mut seen = HashSet::new();
     for op in subquad::case::ops() {
-        let most = if thorough() { 6 } else { 1 };
-        for case in (op.builtin)().iter().take(most) {
+        for case in sample((op.builtin)().iter().take(6)) {
             let problem = case.bind().unwrap();
             for plan in problem.plans(gpu.caps(), thorough()).unwrap() {
                 let first = run(gpu, problem.as_ref(), &plan, false).unwrap();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     case::Numbers,
-    effort::{sample, thorough},
+    effort::sample,
     gpu::{Caps, Dtype, Gpu, Kernel, Select},
     plan::{Builder, Slot, Step, Work},
 };
@@ -195,8 +195,7 @@ fn each_side(sides: &[u32], run: impl Fn(&Gpu, &Caps)) {
         println!("skipped: no adapter");
         return;
     };
-    let most = if thorough() { sides.len() } else { 1 };
-    for side in &sides[..most] {
+    for side in sample(sides) {
         match gpu.caps().with_plain_matrices(*side) {
             Some(caps) => run(&gpu, &caps),
             None => println!("skipped: no subgroups of one size"),
