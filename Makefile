@@ -1,5 +1,5 @@
 # make demo     the main job: real attention tensors through the kernels, checked, with a report
-# make test     every test; a missing adapter fails it; SUBQUAD_THOROUGH=1 runs every plan and not only the planner's choice
+# make test     every test; a missing adapter fails it; SUBQUAD_THOROUGH=1 runs every case by every plan, and not a sample by the planner's choice
 # make measure  for a machine with a GPU: every case checked, then every benchmark, into bench.json and bench.html
 # make check    what CI runs beside the tests: format, lints, documentation
 

@@ -16,14 +16,14 @@ fn arcsin(x: vec4f) -> vec4f {
 }
 
 fn gram(s: vec4u, t: vec4u, n: vec4u) -> vec4f {
-    let ones = vec4f(n);
+    let both = vec4f(n);
     let sine = vec4f(s * t - n * n);
     let rho = sqrt(vec4f(max(s * t, vec4u(1u))));
-    let cosine = ones / rho;
+    let cosine = both / rho;
     // Near 1, from 1 - cosine without cancellation.
     let near = cosine > vec4f(0.5);
-    let half = 0.5 * sine / (rho * (rho + ones));
+    let half = 0.5 * sine / (rho * (rho + both));
     let x = arcsin(select(min(cosine, vec4f(0.5)), sqrt(min(half, vec4f(0.25))), near));
     let angle = select(0.5 * PI - x, 2.0 * x, near);
-    return (2.0 * ones * (PI - angle) + sqrt(sine)) / PI;
+    return (2.0 * both * (PI - angle) + sqrt(sine)) / PI;
 }

@@ -17,6 +17,7 @@ const BLOCK: u64 = 256;
 
 /// Below this the factor is 0 in f32, as in every walk.
 const LEAST: f32 = -200.0;
+
 params! {
     /// Parameters of `decay_total`.
     DecayTotalParams {

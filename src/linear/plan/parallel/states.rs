@@ -15,6 +15,7 @@ use crate::{
 
 /// Rows and columns of a tile of `state_product`.
 const TILE: u64 = 16;
+
 params! {
     /// Parameters of `identity`.
     IdentityParams {
