@@ -46,6 +46,7 @@ pub fn choices() -> &'static [(&'static str, &'static Choice)] {
         ("kron_matmul", &crate::kronecker::matmul::FUSED),
         ("kron_matmul", &crate::kronecker::matmul::SETS),
         ("kron_matmul", &crate::kronecker::matmul::UNITS),
+        ("kron_matmul", &crate::kronecker::matmul::WALK_MIB),
     ]
 }
 

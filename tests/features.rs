@@ -3,7 +3,11 @@
 #[path = "common/device.rs"]
 mod device;
 
+#[path = "common/effort.rs"]
+mod effort;
+
 use device::{Number, download, gpu, round, upload};
+use effort::by_turns;
 use half::{bf16, f16};
 use subquad::{
     Error, Tensor,
@@ -514,7 +518,7 @@ fn holds<T: Number, Y: Number>(call: Call) {
 
 /// A map in some widths, in the storage type where that holds its values.
 fn map_holds<T: Number>(random: &mut Random, map: FeatureMap, keys: &[usize]) {
-    for (n, key) in keys.iter().enumerate() {
+    for (n, key) in by_turns(keys.iter().enumerate(), (random.0 >> 40) as usize) {
         let layout = [Layout::Bthd, Layout::Bhtd][n % 2];
         let shape = shape(2, 5 + 8 * n, 3, *key, layout);
         let call = Call::random(random, shape, map, n / 2 % 2 == 1);

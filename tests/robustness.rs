@@ -17,7 +17,7 @@ use subquad::{
     wgpu,
 };
 
-use effort::{sample, thorough};
+use effort::{by_turns, sample, thorough};
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -78,14 +78,15 @@ fn guarded(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
 #[test]
 fn bytes_outside_tensors_survive() {
     let gpu = gpu();
-    for (dtype, key, value) in sample([
+    let all = [
         (Dtype::F32, 16, 24),
         (Dtype::F32, 5, 3),
         (Dtype::F16, 8, 4),
         (Dtype::F16, 3, 5),
         (Dtype::Bf16, 1, 7),
-    ]) {
-        for form in [Form::Fused, Form::Segments(2), Form::Recurrent] {
+    ];
+    for (n, (dtype, key, value)) in all.into_iter().enumerate() {
+        for form in by_turns([Form::Fused, Form::Segments(2), Form::Recurrent], n) {
             let shape = Shape {
                 dtype,
                 ..shape(67, 3, key, value)
@@ -378,8 +379,9 @@ fn groups_to_spare_in_a_folded_grid_do_not_repeat_the_last_step() {
 #[test]
 fn plans_for_small_bindings_give_the_same_results() {
     let gpu = gpu();
-    for layout in [Layout::Bthd, Layout::Bhtd] {
-        for (dtype, key, value) in [(Dtype::F32, 64, 32), (Dtype::F16, 33, 17)] {
+    for (n, layout) in [Layout::Bthd, Layout::Bhtd].into_iter().enumerate() {
+        let types = [(Dtype::F32, 64, 32), (Dtype::F16, 33, 17)];
+        for (m, (dtype, key, value)) in types.into_iter().enumerate() {
             let shape = Shape {
                 batch: 2,
                 layout,
@@ -390,7 +392,7 @@ fn plans_for_small_bindings_give_the_same_results() {
                 binding_bytes: 128 << 10,
                 ..gpu.caps().clone()
             };
-            for form in [Form::Fused, Form::Segments(3), Form::Recurrent] {
+            for form in by_turns([Form::Fused, Form::Segments(3), Form::Recurrent], n + m) {
                 let options = Options {
                     form,
                     ..Options::plain()
@@ -836,8 +838,8 @@ fn half_written_files_are_never_left() {
 fn every_plan_of_a_case_is_bit_equal_over_reruns() {
     let gpu = gpu();
     let mut seen = HashSet::new();
-    for op in subquad::case::ops() {
-        for case in sample((op.builtin)().iter().take(6)) {
+    for (n, op) in subquad::case::ops().iter().enumerate() {
+        for case in by_turns((op.builtin)().iter().take(6), n) {
             let problem = case.bind().unwrap();
             for plan in problem.plans(gpu.caps(), thorough()).unwrap() {
                 let first = run(gpu, problem.as_ref(), &plan, false).unwrap();

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use effort::thorough;
+use effort::{by_turns, sample, thorough};
 use subquad::{
     Error, Gpu, Tensor,
     case::ops,
@@ -369,7 +369,7 @@ fn kronecker_plans(caps: &Caps) -> Vec<Plan> {
 
 /// Runs a check on every kernel, on all processors, and returns the complaints.
 fn each_kernel(check: impl Fn(&Found) -> Result<(), String> + Sync) {
-    let found = found();
+    let found: Vec<&Found> = sample(found()).collect();
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let complaints: Vec<String> = std::thread::scope(|scope| {
         let workers: Vec<_> = found
@@ -732,28 +732,33 @@ fn alone(kernel: &Arc<Kernel>) -> Result<Plan, String> {
 #[test]
 fn pipelines_compile_on_every_preset() {
     let gpus: Vec<Gpu> = Caps::presets().iter().map(noop).collect();
-    each_kernel(|Found { kernel, presets }| {
+    let some = |found: &Found| -> Vec<usize> {
+        let mut all: Vec<usize> = found.presets.iter().copied().collect();
+        all.sort_unstable();
+        by_turns(all, found.kernel.label().len()).collect()
+    };
+    each_kernel(|found| {
+        let kernel = &found.kernel;
         let plan = alone(kernel)?;
         // A device that executes nothing passes no test of its matrix units.
         if kernel.needs.matrices {
             return Ok(());
         }
-        for number in presets {
-            record(&gpus[*number], std::slice::from_ref(&plan))?;
+        for number in some(found) {
+            record(&gpus[number], std::slice::from_ref(&plan))?;
         }
         Ok(())
     });
     for (number, gpu) in gpus.iter().enumerate() {
-        let planned = found()
-            .iter()
-            .filter(|found| found.presets.contains(&number) && !found.kernel.needs.matrices);
+        let planned = sample(found())
+            .filter(|found| some(found).contains(&number) && !found.kernel.needs.matrices);
         assert_eq!(gpu.pipelines(), planned.count());
     }
 }
 
 #[test]
 fn plans_record_on_every_preset() {
-    for preset in Caps::presets() {
+    for preset in by_turns(Caps::presets(), 4) {
         // A device that executes nothing passes no test of its matrix units.
         let caps = Caps {
             matrices: None,

@@ -6,7 +6,7 @@ mod effort;
 
 use std::path::Path;
 
-use effort::sample;
+use effort::{by_turns, sample};
 use half::{bf16, f16};
 use serde_json::Map;
 use subquad::{
@@ -486,12 +486,13 @@ fn results_match_the_reference_at_ragged_sizes() {
 
 #[test]
 fn storage_types_hold_their_tolerance() {
-    for sizes in [
+    let all = [
         [2, 2, 45, 20, 16, 24],
         [1, 3, 35, 7, 5, 3],
         [1, 2, 100, 49, 64, 64],
-    ] {
-        for newton in [false, true] {
+    ];
+    for (n, sizes) in sample(all.into_iter().enumerate()) {
+        for newton in by_turns([false, true], n + 1) {
             let call = Call::new(sizes);
             let call = if newton { call.newton(64) } else { call };
             let turned = call.tokens_first();
@@ -719,16 +720,21 @@ fn landmarks_pooled_on_the_device_match_the_reference() {
         cpu::pool_landmarks_backward(shape, &wide(&grad_landmarks), &mut expected).unwrap();
         assert!(ratio(&wide(&grad_q.download().unwrap()), &expected) <= bound);
     }
-    for (sizes, tokens_first) in [
+    let all = [
         ([1, 1, 1, 1, 1, 1], false),
         ([2, 3, 50, 7, 5, 3], true),
         ([1, 3, 149, 16, 32, 32], false),
         ([2, 1, 49, 49, 20, 9], true),
         ([1, 2, 1000, 1, 7, 4], false),
-    ] {
-        holds::<f32>(sizes, tokens_first, 5e-6);
-        holds::<f16>(sizes, tokens_first, 1e-3);
-        holds::<bf16>(sizes, tokens_first, 4e-3);
+    ];
+    for (n, (sizes, tokens_first)) in all.into_iter().enumerate() {
+        for dtype in by_turns([Dtype::F32, Dtype::F16, Dtype::Bf16], n) {
+            match dtype {
+                Dtype::F16 => holds::<f16>(sizes, tokens_first, 1e-3),
+                Dtype::Bf16 => holds::<bf16>(sizes, tokens_first, 4e-3),
+                _ => holds::<f32>(sizes, tokens_first, 5e-6),
+            }
+        }
     }
 }
 
@@ -776,7 +782,7 @@ fn work_cut_by_limits_comes_out_the_same() {
         };
         let reference = call.reference();
         let whole = plan::both(&call.shape, &call.options, false, &own).unwrap();
-        for caps in [
+        for caps in sample([
             Caps {
                 binding_bytes: 20 << 10,
                 ..own.clone()
@@ -795,7 +801,7 @@ fn work_cut_by_limits_comes_out_the_same() {
                 ..own.clone()
             },
             Caps::webgpu_floor(),
-        ] {
+        ]) {
             let both =
                 plan::variants(&call.shape, &call.options, false, plan::Part::Both, &caps).unwrap();
             for plan in both {

@@ -7,8 +7,22 @@ pub fn thorough() -> bool {
     std::env::var_os("SUBQUAD_THOROUGH").is_some()
 }
 
-/// All of these where everything is run, every third otherwise, from the first on.
+/// All of these where everything is run, every fourth otherwise, from the first on.
 #[allow(dead_code, reason = "shared by test binaries that do not all need it")]
 pub fn sample<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
-    all.into_iter().step_by(if thorough() { 1 } else { 3 })
+    all.into_iter().step_by(if thorough() { 1 } else { 4 })
+}
+
+/// All of these where everything is run, one otherwise: another at every turn, round and round.
+#[allow(dead_code, reason = "shared by test binaries that do not all need it")]
+pub fn by_turns<T, I>(all: I, turn: usize) -> impl Iterator<Item = T>
+where
+    I: IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+{
+    let all = all.into_iter();
+    let (first, step) = match (thorough(), all.len()) {
+        (true, _) | (_, 0) => (0, 1),
+        (false, len) => (turn % len, len),
+    };
+    all.skip(first).step_by(step)
 }

@@ -9,7 +9,7 @@ use crate::{
     adjoint::{Adjoint, Named},
     call::{Call, ratio, wide},
     common::{ALL_DECAYS, Random, map},
-    effort::sample,
+    effort::{by_turns, sample},
     gpu, rules, shape,
 };
 
@@ -151,7 +151,7 @@ fn is_the_derivative_of_the_reference(adjoint: &Adjoint, all: &Named<f32>, rando
 }
 
 fn properties_hold(decay: Decay) {
-    for rule in rules(decay) {
+    for rule in by_turns(rules(decay), 5 - decay as usize) {
         let mut random = Random(29);
         let size = Shape {
             heads: 4,
@@ -286,7 +286,8 @@ fn decaying(shape: Shape, bounds: Option<Vec<u32>>) -> Vec<Adjoint> {
     let mut random = Random(31);
     ALL_DECAYS[1..]
         .iter()
-        .flat_map(|decay| rules(*decay))
+        .enumerate()
+        .flat_map(|(n, decay)| by_turns(rules(*decay), n))
         .map(|rule| {
             let call = Call::with(shape, rule, bounds.clone(), &mut random);
             Adjoint::new(call, true, &mut random)
@@ -420,7 +421,7 @@ fn plans_for_other_devices_have_the_same_gradients() {
         };
         let adjoint = whole(rule, size, bounds, &mut random);
         let reference = adjoint.reference();
-        for caps in [&small, &other] {
+        for caps in by_turns([&small, &other], n + 1) {
             let misses = adjoint.misses(&adjoint.run_plan(caps), &reference);
             assert!(misses.is_empty(), "{misses:?}: {}", adjoint.about());
         }

@@ -1,6 +1,6 @@
 //! Nearest neighbours, rows within a radius and histograms: every plan, cut in every way, against sorting.
 
-use crate::device::gpu;
+use crate::{device::gpu, effort::by_turns};
 use subquad::{
     Error, Tensor,
     gpu::{Caps, Class, View},
@@ -279,8 +279,10 @@ fn a_database_of_several_tensors_is_one_database() {
 
 #[test]
 fn only_what_is_allowed_is_found() {
-    for filter in [Filter::None, Filter::Global, Filter::PerQuery] {
-        for (ranges, exclude_self) in [(false, false), (true, false), (false, true), (true, true)] {
+    let filters = [Filter::None, Filter::Global, Filter::PerQuery];
+    for (n, filter) in filters.into_iter().enumerate() {
+        let others = [(false, false), (true, false), (false, true), (true, true)];
+        for (ranges, exclude_self) in by_turns(others, n + 1) {
             let data = Data::new(
                 6,
                 [37, 500, 64],

@@ -13,6 +13,7 @@ use subquad::{
 use crate::{
     cases::{devices, hold, hold_files},
     device::gpu,
+    effort::by_turns,
 };
 
 #[test]
@@ -106,10 +107,10 @@ fn every_element_is_within_its_own_bound() {
         |len: usize| -> Vec<f32> { (0..len).map(|_| numbers.signed() as f32).collect() };
     let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
     let sizes = |x: &[f32]| x.iter().map(|x| f64::from(x.abs())).collect::<Vec<f64>>();
-    for bits in [1, 4, 7, 12, 15] {
+    for (n, bits) in [1, 4, 7, 12, 15].into_iter().enumerate() {
         let (rows, width) = (2, 1 << bits);
         let x = values(rows * width);
-        for caps in devices() {
+        for caps in by_turns(devices(), n) {
             let plan = kronecker::hadamard_plan(rows, width, &caps).unwrap();
             let (given, mut y) = (
                 gpu().upload(&x).unwrap(),
@@ -131,7 +132,8 @@ fn every_element_is_within_its_own_bound() {
             near(&y.download().unwrap(), &expected, &all, bits);
         }
     }
-    for [outer, bits, inner] in [[3, 2, 5], [2, 9, 3], [1, 13, 2]] {
+    let shapes = [[3, 2, 5], [2, 9, 3], [1, 13, 2]];
+    for (n, [outer, bits, inner]) in shapes.into_iter().enumerate() {
         let shape = Shape { outer, bits, inner };
         let factors = values(shape.factors_len(Factors::PerOuter));
         let x = values(shape.items());
@@ -142,7 +144,7 @@ fn every_element_is_within_its_own_bound() {
             of(&wide(&factors), &wide(&x)),
             of(&sizes(&factors), &sizes(&x)),
         );
-        for caps in devices() {
+        for caps in by_turns(devices(), n) {
             let plan = kronecker::butterfly::plan(&shape, Algebra::Real, Factors::PerOuter, &caps)
                 .unwrap();
             let (factors, mut y) = (gpu().upload(&factors).unwrap(), gpu().upload(&x).unwrap());

@@ -20,7 +20,7 @@ pub use gradients::{grad_x_len, gradients, plan_gradients, record_gradients};
 pub(crate) use group::{FUSED, UNITS};
 pub use order::cost;
 pub use plan::plan;
-pub(crate) use plan::{Entries, Product};
+pub(crate) use plan::{Entries, Product, WALK_MIB};
 pub use shape::{Factor, Kind, MAX_FACTORS, MAX_SIZE, Operator, Options, Shape, Side, Strides};
 pub(crate) use steps::SETS;
 

@@ -9,7 +9,7 @@
 
 use super::*;
 use crate::{
-    effort::thorough,
+    effort::by_turns,
     gpu::{Dtype, Gpu, Select},
     linear::Layout,
     plan::Work,
@@ -187,9 +187,9 @@ fn ratio(x: &[f32], y: &[f64]) -> f64 {
 fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
     let mut random = Random(seed);
     let mut misses = Vec::new();
-    for n in 0..2 {
-        let reverse = n == 1;
-        let packed = (seed + n) % 2 == 1;
+    for reverse in by_turns([false, true], seed as usize) {
+        let n = u64::from(reverse);
+        let packed = (seed / 2 + n) % 2 == 1;
         let heads = random.of(&[1, 2]);
         let group = if rule == Rule::Missed {
             1
@@ -309,10 +309,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
         ];
         // The delta rule has no segments.
         let count = if walk.delta() { 3 } else { forms.len() };
-        // One of these, another with every walk, unless all are asked for.
-        let every = if thorough() { 1 } else { count };
-        let first = (2 * seed + n) as usize % every;
-        for (form, caps) in forms.into_iter().take(count).skip(first).step_by(every) {
+        for (form, caps) in by_turns(forms.into_iter().take(count), (2 * seed + n) as usize) {
             walk.form = form;
             let mut builder = Builder::default();
             walk.aid = match rule {

@@ -9,10 +9,11 @@ use subquad::{
 };
 
 use super::{Call, causal, gpu, square, variants};
+use crate::effort::by_turns;
 
 #[test]
 fn work_cut_in_heads_rows_keys_and_groups_gives_the_same() {
-    for options in [
+    let all = [
         causal(0.1),
         Options::dense(2.0),
         Options {
@@ -24,7 +25,8 @@ fn work_cut_in_heads_rows_keys_and_groups_gives_the_same() {
             sinks: 5,
             ..causal(-0.3)
         },
-    ] {
+    ];
+    for (n, options) in all.into_iter().enumerate() {
         let shape = Shape {
             kv_heads: 2,
             keys: 310,
@@ -32,7 +34,7 @@ fn work_cut_in_heads_rows_keys_and_groups_gives_the_same() {
             ..square([2, 4, 300], 64, 40)
         };
         let call = Call::new(shape, options);
-        for caps in variants() {
+        for caps in by_turns(variants(), n) {
             let cut = Caps {
                 loop_iterations: 900,
                 binding_bytes: 128 << 10,

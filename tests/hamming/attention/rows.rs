@@ -3,6 +3,7 @@
 use subquad::hamming::attention::{Beta, Options, Sequences, Shape};
 
 use super::{Call, bits, causal, square, variants};
+use crate::effort::by_turns;
 
 #[test]
 fn grouped_heads_are_each_by_itself() {
@@ -105,7 +106,7 @@ fn packed_sequences_are_each_by_itself() {
 
 #[test]
 fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
-    for options in [
+    let all = [
         causal(0.1),
         causal(2.0),
         Options {
@@ -117,7 +118,8 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
             sinks: 4,
             ..causal(0.1)
         },
-    ] {
+    ];
+    for (n, options) in all.into_iter().enumerate() {
         let shape = Shape {
             kv_heads: 2,
             ..square([2, 4, 150], 96, 16)
@@ -154,7 +156,7 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
             step.options.splits = splits;
             step.shape.keys = if lengths.is_some() { 180 } else { 150 };
             step.lengths = lengths;
-            for caps in variants() {
+            for caps in by_turns(variants(), n) {
                 let plan = step.plan(&caps);
                 let got = step.run(&plan).o;
                 for (a, b) in got.iter().zip(&last) {

@@ -10,7 +10,7 @@ use subquad::{
 };
 
 use super::Call;
-use crate::{device::gpu, effort::sample};
+use crate::{device::gpu, effort::by_turns};
 
 /// The device at hand with squares of these sides, where its subgroups have one size.
 fn with_matrices(sides: &[u32]) -> Vec<Caps> {
@@ -75,8 +75,8 @@ fn holds(call: &Call, found: &[f32]) {
 
 #[test]
 fn calls_on_either_side_hold() {
-    for caps in sample(with_matrices(&[16, 8])) {
-        for side in [Side::Right, Side::Left] {
+    for (n, caps) in with_matrices(&[16, 8]).into_iter().enumerate() {
+        for side in by_turns([Side::Right, Side::Left], n) {
             let factors = [Factor::dense(16, 20), Factor::dense(16, 17).transpose()];
             let shape = Shape {
                 side,

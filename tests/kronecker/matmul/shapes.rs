@@ -4,15 +4,17 @@ use std::path::Path;
 
 use subquad::{
     case::{Case, judge, run},
+    choice::Profile,
     cli::case_files,
+    gpu::Caps,
     kronecker::{
         self, Factor, Operator, Side, cpu,
-        matmul::{Options, Shape, Strides},
+        matmul::{Options, Shape, Strides, plan},
     },
 };
 
 use super::{Call, devices};
-use crate::device::gpu;
+use crate::{device::gpu, effort::by_turns};
 
 #[test]
 fn the_reference_is_the_dense_product() {
@@ -106,7 +108,7 @@ fn lists_of_factors() {
     for (n, list) in lists.into_iter().enumerate() {
         let large: usize = list.iter().map(|[p, q]| p.max(q)).product();
         let rows = if large > 1 << 12 { [1, 2] } else { [3, 257] };
-        for rows in rows {
+        for rows in by_turns(rows, n) {
             let name = format!("list {n}, {rows} rows");
             Call::dense(&name, list, rows).check(&name);
         }
@@ -326,4 +328,32 @@ fn rows_applied_by_the_reference() {
     let factors: Vec<&[f64]> = factors.iter().map(Vec::as_slice).collect();
     let y = cpu::apply(&call.operator, &factors, &f64s(&call.x)).unwrap();
     assert_eq!(y, call.reference());
+}
+
+/// However many rows the passes walk over at a time, sums are the same.
+#[test]
+fn walks_over_fewer_rows_give_the_same() {
+    let factors = [
+        Factor::identity(64),
+        Factor::dense(8, 8),
+        Factor::dense(8, 8),
+    ];
+    let call = Call::new("walks", Operator::new(factors), Shape::rows(600));
+    let caps = |mib: u32| {
+        let single = Profile::default().with("kronecker/stage.fused", 0);
+        let profile = single.and_then(|single| single.with("kronecker/walk.mib", mib));
+        Caps {
+            profile: profile.unwrap(),
+            ..gpu().caps().clone()
+        }
+    };
+    let steps = |mib: u32| {
+        let plan = plan(&call.operator, &call.shape, &call.options, &caps(mib)).unwrap();
+        plan.steps.len()
+    };
+    // An intermediate result of a row takes 16 KiB: 64 rows make one MiB, and three walks are too few.
+    assert_eq!([0, 1, 4].map(steps), [2, 20, 2]);
+    let whole = call.run(&caps(0));
+    call.holds(&whole, "whole");
+    assert_eq!(call.run(&caps(1)), whole);
 }

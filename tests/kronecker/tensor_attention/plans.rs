@@ -11,7 +11,7 @@ use subquad::{
 };
 
 use super::call::{Call, devices};
-use crate::device::gpu;
+use crate::{device::gpu, effort::by_turns};
 
 #[test]
 fn bindings_dispatches_and_temporaries_may_be_small() {
@@ -26,7 +26,7 @@ fn bindings_dispatches_and_temporaries_may_be_small() {
             ..Options::new(0.5)
         },
     );
-    for caps in devices() {
+    for caps in by_turns(devices(), 0) {
         let small = Caps {
             binding_bytes: 7 << 10,
             gflops: 1e-3,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use subquad::kronecker::tensor_attention::{Logits, Options, Shape};
 
 use super::call::{Call, biased, devices, ratio, wide};
+use crate::effort::sample;
 
 /// One batch entry, one head.
 fn square(tokens: usize, width: usize) -> Shape {
@@ -40,11 +41,11 @@ fn long_sequences_hold_under_windows_of_all_lengths() {
 
 #[test]
 fn long_sequences_and_wide_heads_have_gradients() {
-    for (tokens, width, window) in [
+    for (tokens, width, window) in sample([
         (300, 16, [Some(4), Some(257)]),
         (129, 3, [Some(32), Some(1)]),
         (64, 128, [Some(4), Some(32)]),
-    ] {
+    ]) {
         let call = Call::new(square(tokens, width), windowed(window));
         call.gradients_hold(&format!("{tokens} tokens, {width} wide, {window:?}"));
     }

@@ -50,8 +50,8 @@ fn sum(x: &[f64], y: &[f64], by: f64) -> Vec<f64> {
 fn misses(gpu: &Gpu, seed: u64, fading: Fading, second: Second) -> Vec<String> {
     let mut random = Random(seed);
     let mut found = Vec::new();
-    for n in 0..2 {
-        let (reverse, packed) = (n == 1, (seed + n) % 2 == 1);
+    for n in by_turns([0, 1], seed as usize) {
+        let (reverse, packed) = (n == 1, (seed / 2 + n) % 2 == 1);
         let heads = 2;
         let (key, value) = random.of(&[(20, 36), (64, 64), (8, 100)]);
         let tokens = random.of(&[70, 200]);
