@@ -233,12 +233,12 @@ fn variants(gpu: &Gpu) -> [Caps; 2] {
 fn results_match_the_reference_at_ragged_sizes() {
     let gpu = Gpu::open(&Select::from_env()).unwrap();
     let sizes = [
-        [1, 1, 1, 1, 1],
         [2, 3, 33, 8, 12],
         [1, 2, 65, 16, 40],
         [1, 1, 130, 33, 7],
         [1, 2, 97, 20, 130],
         [2, 2, 200, 32, 64],
+        [1, 1, 1, 1, 1],
     ];
     let [own, small] = variants(&gpu);
     let ways = [
@@ -248,7 +248,7 @@ fn results_match_the_reference_at_ragged_sizes() {
         (&own, Dtype::Bf16, false, false),
         (&small, Dtype::F32, true, false),
     ];
-    for (n, sizes) in sample(sizes.into_iter().skip(1)).enumerate() {
+    for (n, sizes) in sample(sizes).enumerate() {
         for (caps, dtype, causal, checked) in by_turns(ways, n) {
             compare(&gpu, caps, &shape(sizes, dtype), causal, checked);
         }

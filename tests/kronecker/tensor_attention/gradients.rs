@@ -76,13 +76,13 @@ fn every_form_of_scores_has_gradients() {
 #[test]
 fn windows_and_shared_heads_have_gradients() {
     let cases = [
-        (1, 1, 5, [None; 2], false),
         (7, 3, 5, [Some(1), Some(4)], false),
         (64, 16, 12, [Some(32), Some(4)], false),
         (40, 16, 12, [None, None], true),
         (40, 3, 5, [Some(4), None], true),
+        (1, 1, 5, [None; 2], false),
     ];
-    for (tokens, width, value, window, causal) in sample(cases.into_iter().skip(1)) {
+    for (tokens, width, value, window, causal) in sample(cases) {
         let shape = Shape {
             kv_heads: 1,
             ..Shape::square([1, 2, tokens], width, value)
