@@ -153,6 +153,9 @@ enum Command {
         /// The folder.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Only kernels whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
     },
 }
 
@@ -291,7 +294,7 @@ fn command(
                 gpu,
             })
         }
-        Command::Shaders { out } => shaders::shaders(&out),
+        Command::Shaders { out, filter } => shaders::shaders(&out, filter.as_deref()),
     }
 }
 

@@ -315,6 +315,7 @@ fn options(decay: Decay) -> Options {
 }
 
 const FORMS: [Form; 3] = [Form::Fused, Form::Segments(2), Form::Segments(7)];
+const DECAYS: [Decay; 4] = [Decay::None, Decay::Head, Decay::Token, Decay::Channel];
 const ALL: [usize; 7] = [1, 15, 64, 65, 130, 200, 257];
 const SOME: [usize; 2] = [1, 257];
 
@@ -371,10 +372,7 @@ fn decay_of_channels() {
 
 #[test]
 fn normalized() {
-    for (n, decay) in [Decay::None, Decay::Head, Decay::Token, Decay::Channel]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, decay) in by_turns(DECAYS.into_iter().enumerate(), 2) {
         let options = Options {
             normalize: Some(1e-3),
             feature_map: if n == 1 {
@@ -390,10 +388,7 @@ fn normalized() {
 
 #[test]
 fn delta_rule() {
-    for (n, decay) in [Decay::None, Decay::Head, Decay::Token, Decay::Channel]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, decay) in by_turns(DECAYS.into_iter().enumerate(), 3) {
         let options = Options {
             delta: true,
             ..options(decay)
@@ -417,7 +412,7 @@ fn not_causal() {
 #[test]
 fn stored_in_16_bits() {
     for (n, dtype) in [Dtype::F16, Dtype::Bf16].into_iter().enumerate() {
-        for decay in [Decay::Token, Decay::Channel] {
+        for decay in by_turns([Decay::Token, Decay::Channel], n) {
             hold_stored(17 + n as u64, options(decay), &[130], dtype);
         }
     }

@@ -24,7 +24,7 @@ use subquad::{
 
 use common::{ALL_DECAYS, Random, map};
 use device::{Number, download as down, gpu, round, upload as up};
-use effort::sample;
+use effort::{by_turns, sample};
 
 /// What no kernel may leave behind.
 fn blank<T: Number>(len: usize) -> Tensor<T> {
@@ -642,8 +642,12 @@ fn the_reference_of_a_sequence_cut_anywhere_is_that_of_the_whole() {
 /// The calls of one kind, each cut at every fourth position: at every one among the four.
 fn cut(kind: usize) {
     for (n, call) in sample(calls().iter().skip(kind).step_by(4).enumerate()) {
-        cut_in_two::<f32>(call, some(n));
-        cut_in_two::<f16>(&halves(call), [17 + n, 64].into_iter());
+        for half in by_turns([false, true], kind + n) {
+            match half {
+                false => cut_in_two::<f32>(call, some(n)),
+                true => cut_in_two::<f16>(&halves(call), [17 + n, 64].into_iter()),
+            }
+        }
     }
 }
 

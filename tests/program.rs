@@ -1,5 +1,8 @@
 //! Each command of the program on small input: exit status, what it prints, what it writes.
 
+#[path = "common/effort.rs"]
+mod effort;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -11,6 +14,8 @@ use subquad::{
     case::{Array, Case},
     gpu::Dtype,
 };
+
+use effort::thorough;
 
 fn subquad(arguments: &[&str]) -> Output {
     run(Command::new(env!("CARGO_BIN_EXE_subquad")).args(arguments))
@@ -286,7 +291,9 @@ fn apply_runs_any_file_with_q_k_and_v() {
 
 #[test]
 fn check_passes_its_built_in_cases() {
-    let output = subquad(&["check", "--quick", "--device", "cpu"]);
+    let all = ["check", "--quick", "--device", "cpu"];
+    let some = [&all[..], &["--filter", "hamming"]].concat();
+    let output = subquad(if thorough() { &all } else { &some });
     assert!(
         output.status.success() && out(&output).contains(" passed, 0 failed, 0 skipped"),
         "{}",
@@ -428,7 +435,7 @@ fn without_an_adapter_the_reference_computes_and_says_so() {
         err(&applied)
     );
     assert!(output.exists());
-    let checked = without_adapter(&["check", "--quick"]);
+    let checked = without_adapter(&["check", "--quick", "--filter", "lightning"]);
     assert!(
         checked.status.success() && err(&checked).contains("computing with the CPU reference"),
         "{}",
@@ -512,7 +519,9 @@ fn demo_runs_the_main_job_and_says_where_its_report_is() {
 #[test]
 fn shaders_are_written_in_four_languages() {
     let folder = tempfile::tempdir().unwrap();
-    let output = subquad(&["shaders", "--out", text(folder.path())]);
+    let all = ["shaders", "--out", text(folder.path())];
+    let some = [&all[..], &["--filter", "matrices"]].concat();
+    let output = subquad(if thorough() { &all } else { &some });
     assert!(output.status.success(), "{}{}", out(&output), err(&output));
     let names: Vec<String> = std::fs::read_dir(folder.path())
         .unwrap()

@@ -85,7 +85,7 @@ fn bytes_outside_tensors_survive() {
         (Dtype::F16, 3, 5),
         (Dtype::Bf16, 1, 7),
     ];
-    for (n, (dtype, key, value)) in all.into_iter().enumerate() {
+    for (n, (dtype, key, value)) in sample(all.into_iter().enumerate()) {
         for form in by_turns([Form::Fused, Form::Segments(2), Form::Recurrent], n) {
             let shape = Shape {
                 dtype,
@@ -184,12 +184,12 @@ fn bytes_outside_every_optional_tensor_survive() {
         ..Options::plain()
     };
     let bounds: &[u32] = &[0, 9, 9, 67];
-    for (options, packed, group, dtype, key, value) in [
+    for (options, packed, group, dtype, key, value) in sample([
         (normalized, None, 12, Dtype::F32, 8, 4),
         (normalized, Some(bounds), 1, Dtype::F16, 5, 3),
         (delta, Some(bounds), 2, Dtype::Bf16, 7, 9),
         (delta, None, 1, Dtype::F32, 3, 5),
-    ] {
+    ]) {
         let shape = Shape {
             heads: 3 * group,
             kv_heads: 3,
@@ -381,7 +381,7 @@ fn plans_for_small_bindings_give_the_same_results() {
     let gpu = gpu();
     for (n, layout) in [Layout::Bthd, Layout::Bhtd].into_iter().enumerate() {
         let types = [(Dtype::F32, 64, 32), (Dtype::F16, 33, 17)];
-        for (m, (dtype, key, value)) in types.into_iter().enumerate() {
+        for (m, (dtype, key, value)) in by_turns(types.into_iter().enumerate(), n) {
             let shape = Shape {
                 batch: 2,
                 layout,
@@ -838,7 +838,7 @@ fn half_written_files_are_never_left() {
 fn every_plan_of_a_case_is_bit_equal_over_reruns() {
     let gpu = gpu();
     let mut seen = HashSet::new();
-    for (n, op) in subquad::case::ops().iter().enumerate() {
+    for (n, op) in sample(subquad::case::ops().iter().enumerate()) {
         for case in by_turns((op.builtin)().iter().take(6), n) {
             let problem = case.bind().unwrap();
             for plan in problem.plans(gpu.caps(), thorough()).unwrap() {

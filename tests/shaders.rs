@@ -596,7 +596,7 @@ fn kernels_translate_to_every_language() {
 
 #[test]
 fn undeclared_needs_are_refused() {
-    for Found { kernel, .. } in found() {
+    for Found { kernel, .. } in sample(found()) {
         if kernel.needs != Needs::default() {
             let kernel = Kernel {
                 needs: Needs::default(),
@@ -765,9 +765,13 @@ fn plans_record_on_every_preset() {
             ..preset
         };
         let gpu = noop(&caps);
-        record(&gpu, &option_plans(&caps)).unwrap();
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-            for layout in [Layout::Bthd, Layout::Bhtd] {
+        let plans: Vec<Plan> = sample(option_plans(&caps)).collect();
+        record(&gpu, &plans).unwrap();
+        for (n, dtype) in [Dtype::F32, Dtype::F16, Dtype::Bf16]
+            .into_iter()
+            .enumerate()
+        {
+            for layout in by_turns([Layout::Bthd, Layout::Bhtd], n) {
                 for width in [16, 17] {
                     for tokens in [0, 1, 200] {
                         for (initial, last) in [(false, false), (true, true)] {

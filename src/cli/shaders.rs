@@ -15,16 +15,25 @@ use crate::{
     translate::translate,
 };
 
-/// Writes every kernel that planners choose on the presets as WGSL, SPIR-V, MSL and HLSL, with an index of names and variants.
+/// Writes every kernel that planners choose on the presets, or those whose name contains the filter, as WGSL, SPIR-V, MSL and HLSL,
+/// with an index of names and variants.
 ///
 /// # Errors
-/// `File` when the folder cannot be written, `Shader` when a kernel has no translation.
-pub fn shaders(out: &Path) -> Result<(), Failure> {
+/// `File` when the folder cannot be written, `Shader` when a kernel has no translation, `Usage` when no name contains the filter.
+pub fn shaders(out: &Path, filter: Option<&str>) -> Result<(), Failure> {
+    let mut kernels = kernels()?;
+    if let Some(filter) = filter {
+        kernels.retain(|kernel| kernel.name.contains(filter));
+        if kernels.is_empty() {
+            return Err(Failure::Usage(format!(
+                "no kernel's name contains \"{filter}\""
+            )));
+        }
+    }
     std::fs::create_dir_all(out).map_err(|error| Failure::File {
         path: out.display().to_string(),
         message: error.to_string(),
     })?;
-    let kernels = kernels()?;
     let mut index = String::new();
     let mut number = 0;
     let mut previous = "";

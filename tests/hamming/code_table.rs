@@ -1,36 +1,29 @@
 //! Attention by code tables: the reference against its definition, the adapter against the reference.
 
-use crate::effort::thorough;
 use std::path::PathBuf;
 
 use serde_json::Map;
 use subquad::{
     Error,
     case::{Case, Numbers, Problem, judge, ops, run},
-    gpu::{Caps, Class},
+    gpu::Caps,
     hamming::{
         code_table::{self, Gradients, Inputs, Options, Outputs, Shape, plan},
         cpu::code_table as cpu,
     },
 };
 
-use crate::device::gpu;
+use crate::{
+    device::gpu,
+    devices::{devices, devices_for},
+    effort::{by_turns, thorough},
+};
 
-/// The device as it is, and with the plans of a GPU.
-fn devices() -> [Caps; 2] {
-    let caps = gpu().caps().clone();
-    let other = Caps {
-        class: Class::Other,
-        ..caps.clone()
-    };
-    [caps, other]
-}
-
-/// Every plan of a problem on every device, checked or not, twice.
+/// Every plan of a problem on the devices, checked or not, twice.
 fn hold(name: &str, problem: &dyn Problem) {
     let references = problem.reference().unwrap();
     let outputs = problem.outputs();
-    for caps in devices() {
+    for caps in devices_for(name) {
         for plan in problem.plans(&caps, thorough()).unwrap() {
             let got = run(gpu(), problem, &plan, false).unwrap();
             assert_eq!(
@@ -296,9 +289,10 @@ fn keys_with_one_code_are_summed_exactly_enough() {
                     tensors.v.fill(0.1);
                     tensors.wide.fill(f64::from(0.1f32));
                 }
-                for caps in devices() {
+                let name = format!("{tokens} keys, {codes} codes");
+                for caps in devices_for(&name) {
                     let (o, _) = tensors.run(&options, None, &caps);
-                    tensors.judge(&format!("{tokens} keys, {codes} codes"), &options, &o);
+                    tensors.judge(&name, &options, &o);
                 }
             }
             tensors.v = Tensors::new(shape([1, 1, 1, tokens, 5]), "one code").v;
@@ -368,7 +362,7 @@ fn common_changes_of_all_codes_change_nothing() {
             causal,
             ..Options::new(9, 0.3)
         };
-        for caps in devices() {
+        for caps in by_turns(devices(), usize::from(causal)) {
             let (o, _) = flipped.run(&options, None, &caps);
             tensors.judge("flipped", &options, &o);
         }
@@ -397,7 +391,7 @@ fn close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
 fn chunks_do_not_show() {
     let tensors = Tensors::new(shape([1, 4, 2, 300, 6]), "chunks");
     for beta in [vec![0.3], vec![0.3, 0.3, 0.1, -0.5]] {
-        for caps in devices() {
+        for caps in by_turns(devices(), beta.len()) {
             let of = |chunk| {
                 let options = Options {
                     beta: beta.clone(),
@@ -421,12 +415,13 @@ fn chunks_do_not_show() {
 fn states_hand_over() {
     let tensors = Tensors::new(shape([2, 4, 2, 90, 5]), "states");
     for beta in [vec![0.3], vec![0.3, 0.3, 0.1, -0.5]] {
+        let turn = beta.len();
         let options = Options {
             beta,
             causal: true,
             ..Options::new(7, 0.0)
         };
-        for caps in devices() {
+        for caps in by_turns(devices(), turn) {
             let (o, last) = tensors.run(&options, None, &caps);
             let (first, second) = (tensors.part(0..37), tensors.part(37..90));
             let (o1, state) = first.run(&options, None, &caps);
@@ -493,12 +488,13 @@ fn small_bindings_and_budgets_give_the_same() {
     let tensors = Tensors::new(shape([3, 4, 2, 90, 5]), "small");
     for causal in [false, true] {
         for beta in [vec![0.3], vec![0.3, 0.3, 0.1, -0.5]] {
+            let turn = beta.len() + usize::from(causal);
             let options = Options {
                 beta,
                 causal,
                 ..Options::new(6, 0.0)
             };
-            for caps in devices() {
+            for caps in by_turns(devices(), turn) {
                 let small = Caps {
                     // Tables, or the rows of two queries' heads, in one binding.
                     binding_bytes: 8 << 10,
@@ -558,12 +554,13 @@ fn gradients_in_batches_are_the_same() {
     };
     for causal in [false, true] {
         for beta in [vec![0.3], vec![0.3, 0.3, 0.1, -0.5]] {
+            let turn = beta.len() + usize::from(causal);
             let options = Options {
                 beta,
                 causal,
                 ..Options::new(5, 0.0)
             };
-            for caps in devices() {
+            for caps in by_turns(devices(), turn) {
                 let plan = plan::backward(&tensors.shape, &options, &caps).unwrap();
                 let needed = plan.scratch_bytes();
                 let small = Caps {

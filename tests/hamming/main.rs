@@ -4,7 +4,8 @@
 #[path = "../common/device.rs"]
 #[allow(dead_code, reason = "each operator takes what it needs")]
 mod device;
-
+#[path = "../common/devices.rs"]
+mod devices;
 #[path = "../common/effort.rs"]
 mod effort;
 

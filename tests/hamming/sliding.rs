@@ -14,7 +14,10 @@ use subquad::{
     wgpu,
 };
 
-use crate::{device::gpu, effort::by_turns};
+use crate::{
+    device::gpu,
+    effort::{by_turns, thorough},
+};
 
 struct Random(u64);
 
@@ -157,12 +160,15 @@ impl Call {
     }
 
     fn check_methods(&self, name: &str, methods: &[Method]) {
-        let expected = self.reference();
+        self.check_against(name, methods, &self.reference());
+    }
+
+    fn check_against(&self, name: &str, methods: &[Method], expected: &[u32]) {
         let native = cpu::native(&self.host(), &self.pattern, self.classes.as_ref()).unwrap();
         assert!(native == expected, "{name}: native");
         for method in methods {
             let got = self.run(*method, gpu().caps(), false);
-            let wrong = got.iter().zip(&expected).position(|(a, b)| a != b);
+            let wrong = got.iter().zip(expected).position(|(a, b)| a != b);
             assert!(
                 got == expected,
                 "{name}: {} at {wrong:?}: {:?} for {:?}",
@@ -221,17 +227,22 @@ fn methods_agree_over_lengths() {
 
 #[test]
 fn methods_agree_on_patterns_of_65536_symbols_and_about() {
-    let all = [(65_535, 65_700), (65_536, 65_536), (65_537, 65_601)];
-    for (m, n) in by_turns(all, 1) {
-        Call::random(Dtype::U8, n, m, 2).check(&format!("u8 m {m}"));
-    }
-    Call::random(Dtype::U32, 66_000, 65_537, 3)
-        .masked(true, true)
-        .check("u32 m 65537");
-    // No pair matches: the distance is the length.
+    // No pair of the last matches: the distance is the length.
     let far = Call::new(Dtype::U8, vec![1; 65_540], &[2; 65_537]);
     assert!(far.reference().iter().all(|distance| *distance == 65_537));
-    far.check("all mismatches");
+    let calls = [
+        ("m 65535", Call::random(Dtype::U8, 65_700, 65_535, 2)),
+        ("m 65536", Call::random(Dtype::U8, 65_536, 65_536, 2)),
+        ("m 65537", Call::random(Dtype::U8, 65_601, 65_537, 2)),
+        (
+            "u32 m 65537",
+            Call::random(Dtype::U32, 66_000, 65_537, 3).masked(true, true),
+        ),
+        ("all mismatches", far),
+    ];
+    for (name, call) in by_turns(calls, 2) {
+        call.check(name);
+    }
 }
 
 #[test]
@@ -266,7 +277,10 @@ fn constant_and_periodic_texts() {
     call.check("products of 65536");
     // Two symbols that alternate over whole transforms.
     let text: Vec<u32> = (0..70_000).map(|i| i % 2).collect();
-    Call::new(Dtype::U8, text.clone(), &text[..32_768]).check("alternating");
+    let call = Call::new(Dtype::U8, text.clone(), &text[..32_768]);
+    let expected: Vec<u32> = (0..=70_000 - 32_768).map(|i| i % 2 * 32_768).collect();
+    let methods: Vec<Method> = by_turns(Method::ALL, 3).collect();
+    call.check_against("alternating", &methods, &expected);
     Call::new(Dtype::U8, vec![3; 9000], &vec![3; 2048]).check("one symbol");
 }
 
@@ -413,7 +427,8 @@ fn kernels_of_other_devices_and_checked_ones_agree() {
     let expected = call.reference();
     for caps in &others {
         for method in Method::ALL {
-            assert!(call.run(method, caps, true) == expected, "{method:?}");
+            let checked = thorough();
+            assert!(call.run(method, caps, checked) == expected, "{method:?}");
         }
     }
 }

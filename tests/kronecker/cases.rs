@@ -5,23 +5,14 @@ use std::path::Path;
 use subquad::{
     case::{Case, Problem, judge, ops, run},
     cli::case_files,
-    gpu::{Caps, Class},
+    gpu::Caps,
 };
 
 use crate::{
     device::gpu,
+    devices::devices_for,
     effort::{sample, thorough},
 };
-
-/// The device as it is, and with the plans of a GPU.
-pub fn devices() -> [Caps; 2] {
-    let caps = gpu().caps().clone();
-    let other = Caps {
-        class: Class::Other,
-        ..caps.clone()
-    };
-    [caps, other]
-}
 
 pub fn problems(op: &str) -> Vec<(String, Box<dyn Problem>)> {
     let op = ops().iter().find(|found| found.name == op).unwrap();
@@ -33,7 +24,7 @@ pub fn problems(op: &str) -> Vec<(String, Box<dyn Problem>)> {
 
 /// Runs every plan of every case, checked and twice unchecked, against the reference.
 pub fn hold(op: &str) {
-    hold_on(op, |_| devices().into());
+    hold_on(op, |name| devices_for(name).collect());
 }
 
 /// [`hold`] with the plans of devices chosen by a case's name.
@@ -82,8 +73,8 @@ pub fn hold_files(op: &str, least: usize) {
         }
         found += 1;
         let problem = case.bind().unwrap();
-        for caps in devices() {
-            for plan in problem.plans(&caps, true).unwrap() {
+        for caps in devices_for(&case.name) {
+            for plan in problem.plans(&caps, thorough()).unwrap() {
                 let arrays = run(gpu(), problem.as_ref(), &plan, false).unwrap();
                 for (output, array) in problem.outputs().iter().zip(&arrays) {
                     let expected = case.expectation(output).unwrap().values();

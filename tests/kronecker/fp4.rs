@@ -11,10 +11,7 @@ use subquad::{
     random::Random,
 };
 
-use crate::{
-    cases::{devices, hold},
-    device::gpu,
-};
+use crate::{cases::hold, device::gpu, devices::devices, effort::by_turns};
 
 fn options(format: ScaleFormat, block: usize) -> Options {
     Options {
@@ -178,8 +175,8 @@ fn rotations_keep_products_and_are_undone() {
     let mut w = numbers("weights", rows * width);
     // An outlier in every row.
     w.iter_mut().step_by(97).for_each(|x| *x *= 30.0);
-    for rotation_width in [16, 32, 64, 128] {
-        for signs in [None, Some(Random::new(3))] {
+    for (n, rotation_width) in [16, 32, 64, 128].into_iter().enumerate() {
+        for signs in by_turns([None, Some(Random::new(3))], n) {
             let options = Options {
                 rotation: Some(Rotation {
                     width: rotation_width,

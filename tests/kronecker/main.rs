@@ -3,6 +3,8 @@
 #[path = "../common/device.rs"]
 #[allow(dead_code)]
 mod device;
+#[path = "../common/devices.rs"]
+mod devices;
 #[path = "../common/effort.rs"]
 mod effort;
 

@@ -15,10 +15,7 @@ use subquad::{
     random::Random,
 };
 
-use crate::{
-    cases::{devices, hold},
-    device::gpu,
-};
+use crate::{cases::hold, device::gpu, devices::devices};
 
 #[test]
 fn the_adapter_gives_what_the_reference_gives() {

@@ -9,10 +9,7 @@ use subquad::{
     linear::{self, FeatureMap, Layout},
 };
 
-use crate::{
-    cases::{devices, hold_on},
-    device::gpu,
-};
+use crate::{cases::hold_on, device::gpu, devices::devices};
 
 /// By plans that the device's own choice is not among.
 #[test]

@@ -129,10 +129,10 @@ const ELSEWHERE: &[&str] = &[
     "tucker",
 ];
 
-/// Every second built-in case, from the n-th on: two tests for two cores.
+/// Every second built-in case, from the n-th on: two tests for two cores. One in 16 of an operator, if not every.
 fn every_second_case_holds(n: usize) {
     let here = ops().iter().filter(|op| !ELSEWHERE.contains(&op.name));
-    let cases: Vec<Case> = here.flat_map(|op| sample((op.builtin)())).collect();
+    let cases: Vec<Case> = here.flat_map(|op| sample(sample((op.builtin)()))).collect();
     let misses: Vec<String> = cases.iter().skip(n).step_by(2).flat_map(misses).collect();
     assert!(misses.is_empty(), "{}", misses.join("\n"));
 }

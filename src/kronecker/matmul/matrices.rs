@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     case::Numbers,
-    effort::sample,
+    effort::{by_turns, sample},
     gpu::{Caps, Dtype, Gpu, Kernel, Select},
     plan::{Builder, Slot, Step, Work},
 };
@@ -189,13 +189,13 @@ impl One {
     }
 }
 
-/// Squares of these sides, on one device; of the first alone unless all are asked for.
+/// Squares of these sides, on one device; of the last alone unless all are asked for.
 fn each_side(sides: &[u32], run: impl Fn(&Gpu, &Caps)) {
     let Ok(gpu) = Gpu::open(&Select::default()) else {
         println!("skipped: no adapter");
         return;
     };
-    for side in sample(sides) {
+    for side in by_turns(sides, sides.len() - 1) {
         match gpu.caps().with_plain_matrices(*side) {
             Some(caps) => run(&gpu, &caps),
             None => println!("skipped: no subgroups of one size"),
@@ -210,7 +210,8 @@ fn sizes_and_layouts() {
         [2, 17, 31, 5],
         [70, 33, 20, 1],
         [1, 64, 18, 40],
-        [3, 128, 65, 1],
+        // Loops of plain arithmetic end early in some drivers.
+        [3, 64, 65, 1],
     ];
     each_side(&[16, 8], |gpu, caps| {
         for (n, sides) in sample(sides.into_iter().enumerate()) {

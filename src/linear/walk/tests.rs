@@ -371,9 +371,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, rule: Rule) -> Vec<String> {
 
 fn hold(rule: Rule, fadings: &[Fading]) {
     let gpu = Gpu::open(&Select::from_env()).unwrap();
-    let misses: Vec<String> = fadings
-        .iter()
-        .enumerate()
+    let misses: Vec<String> = by_turns(fadings.iter().enumerate(), rule as usize)
         .flat_map(|(n, fading)| misses(&gpu, 7 + n as u64, *fading, rule))
         .collect();
     assert!(misses.is_empty(), "{}", misses.join("\n"));

@@ -251,7 +251,7 @@ fn gradients_cut_in_heads_columns_and_groups_are_the_same() {
 #[test]
 fn the_calls_are_the_plans_and_a_clip_lets_small_numbers_through() {
     let gpu = gpu();
-    let call = Call::new(square([1, 2, 50], 40, 8), causal(0.2));
+    let call = Call::new(square([1, 2, 50], 70, 20), causal(0.2));
     let shape = &call.shape;
     let grad_o = upstream(shape);
     let expected = on_device(&call, gpu.caps(), &grad_o);

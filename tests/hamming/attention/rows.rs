@@ -7,7 +7,7 @@ use crate::effort::by_turns;
 
 #[test]
 fn grouped_heads_are_each_by_itself() {
-    for (tokens, group) in [(70, 3), (3, 4), (1, 8)] {
+    for (n, (tokens, group)) in [(70, 3), (3, 4), (1, 8)].into_iter().enumerate() {
         let shape = Shape {
             kv_heads: 2,
             keys: 90,
@@ -20,7 +20,7 @@ fn grouped_heads_are_each_by_itself() {
             ..causal(0.0)
         };
         let call = Call::new(shape, options);
-        for caps in variants() {
+        for caps in by_turns(variants(), n) {
             call.judge(&call.plan(&caps));
         }
         // Keys and values repeated for each head.
@@ -66,13 +66,13 @@ fn packed_sequences_are_each_by_itself() {
         }),
         ..options.clone()
     };
-    for selection in [None, Some(3)] {
+    for (n, selection) in [None, Some(3)].into_iter().enumerate() {
         let with = |options: &Options| Options {
             top_n: selection,
             ..options.clone()
         };
         let call = Call::new(shape, with(&packed));
-        for caps in variants() {
+        for caps in by_turns(variants(), n) {
             call.judge(&call.plan(&caps));
         }
         let whole = call.out();

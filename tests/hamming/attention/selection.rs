@@ -3,6 +3,7 @@
 use subquad::hamming::attention::{Denominator, Options, Shape, plan};
 
 use super::{Call, Out, bits, causal, gpu, square, variants};
+use crate::effort::by_turns;
 
 #[test]
 fn selections_of_everything_are_dense() {
@@ -62,7 +63,7 @@ fn ties_go_to_the_lower_index_across_segments() {
                 let first = call.k[..shape.words()].to_vec();
                 call.k = first.repeat(shape.capacity);
             }
-            for caps in variants() {
+            for caps in by_turns(variants(), tokens + usize::from(causal)) {
                 call.judge(&call.plan(&caps));
             }
             // The cut-off itself: keys up to (distance, index) are as many as asked for.

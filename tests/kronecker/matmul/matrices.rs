@@ -75,8 +75,8 @@ fn holds(call: &Call, found: &[f32]) {
 
 #[test]
 fn calls_on_either_side_hold() {
-    for (n, caps) in with_matrices(&[16, 8]).into_iter().enumerate() {
-        for side in by_turns([Side::Right, Side::Left], n) {
+    for caps in by_turns(with_matrices(&[16, 8]), 1) {
+        for side in by_turns([Side::Right, Side::Left], 1) {
             let factors = [Factor::dense(16, 20), Factor::dense(16, 17).transpose()];
             let shape = Shape {
                 side,

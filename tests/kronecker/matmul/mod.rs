@@ -8,24 +8,17 @@ mod shapes;
 
 use subquad::{
     case::Numbers,
-    gpu::{Caps, Class},
+    gpu::Caps,
     kronecker::{
         Factor, Operator, Side, cpu,
         matmul::{Kind, Options, Shape, plan},
     },
 };
 
-use crate::device::gpu;
-
-/// The device as it is, and with the plans of a GPU.
-pub fn devices() -> [Caps; 2] {
-    let caps = gpu().caps().clone();
-    let other = Caps {
-        class: Class::Other,
-        ..caps.clone()
-    };
-    [caps, other]
-}
+use crate::{
+    device::gpu,
+    devices::{devices, devices_for},
+};
 
 /// A product and its numbers.
 #[derive(Clone)]
@@ -145,9 +138,9 @@ impl Call {
         }
     }
 
-    /// On every kind of device.
+    /// On the kinds of devices.
     pub fn check(&self, name: &str) {
-        for caps in devices() {
+        for caps in devices_for(name) {
             self.holds(&self.run(&caps), &format!("{name} on {:?}", caps.class));
         }
     }

@@ -13,8 +13,11 @@ use subquad::{
     },
 };
 
-use super::{Call, devices};
-use crate::{device::gpu, effort::by_turns};
+use super::{Call, devices, devices_for};
+use crate::{
+    device::gpu,
+    effort::{by_turns, thorough},
+};
 
 #[test]
 fn the_reference_is_the_dense_product() {
@@ -301,8 +304,8 @@ fn case_files_hold_on_every_device() {
         found += 1;
         let problem = case.bind().unwrap();
         let references = problem.reference().unwrap();
-        for caps in devices() {
-            for plan in problem.plans(&caps, true).unwrap() {
+        for caps in devices_for(&case.name) {
+            for plan in problem.plans(&caps, thorough()).unwrap() {
                 let arrays = run(gpu(), problem.as_ref(), &plan, false).unwrap();
                 for ((output, array), reference) in
                     problem.outputs().iter().zip(&arrays).zip(&references)

@@ -11,8 +11,8 @@ use subquad::{
     plan::Plan,
 };
 
-pub use crate::cases::devices;
 use crate::device::gpu;
+pub use crate::devices::{devices, devices_for};
 
 /// u = 2⁻²⁴.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
@@ -110,10 +110,10 @@ impl Call {
         cpu::backward(&self.shape, &self.options, &of(&x), &wide(&self.grad_o)).unwrap()
     }
 
-    /// Holds the outputs of every device's plan to the bounds; two runs are bit-equal.
+    /// Holds the outputs of the devices' plans to the bounds; two runs are bit-equal.
     pub fn holds(&self, what: &str) {
         let reference = self.reference();
-        for caps in devices() {
+        for caps in devices_for(what) {
             let out = self.run(&caps);
             assert_eq!(out, self.run(&caps), "{what}: two runs differ");
             self.judge(&out, &reference, &format!("{what}, {:?}", caps.class));
@@ -132,7 +132,7 @@ impl Call {
 
     pub fn gradients_hold(&self, what: &str) {
         let reference = self.reference_gradients();
-        for caps in devices() {
+        for caps in devices_for(what) {
             let grads = self.backward(&caps);
             assert_eq!(grads, self.backward(&caps), "{what}: two runs differ");
             let all = grads.iter().zip(&reference.values);

@@ -6,11 +6,12 @@ use serde_json::Map;
 use subquad::{
     case::{Case, Failure, judge, run},
     cli::case_files,
+    gpu::Class,
     kronecker::tensor_attention::{Logits, Options, Shape},
 };
 
-use super::call::{Call, devices, ratio, reference, wide};
-use crate::device::gpu;
+use super::call::{Call, devices, devices_for, ratio, reference, wide};
+use crate::{device::gpu, effort::thorough};
 
 /// As many keys as queries, in one batch entry.
 fn square(heads: usize, tokens: usize, width: usize, value: usize) -> Shape {
@@ -52,9 +53,9 @@ fn case_files_hold_on_every_plan() {
             (adjoint.as_ref(), &case.expected_grads),
         ] {
             let Some(problem) = problem else { continue };
-            for caps in devices() {
-                for plan in problem.plans(&caps, true).unwrap() {
-                    let arrays = run(gpu(), problem.as_ref(), &plan, true).unwrap();
+            for caps in devices_for(&case.name) {
+                for plan in problem.plans(&caps, thorough()).unwrap() {
+                    let arrays = run(gpu(), problem.as_ref(), &plan, thorough()).unwrap();
                     for (output, array) in problem.outputs().iter().zip(&arrays) {
                         let values = expected[output.name].values();
                         let verdict = judge(output, array, &values, None);
@@ -170,16 +171,21 @@ fn exchanged(call: &Call) -> Call {
 #[test]
 fn kinds_of_keys_may_be_exchanged() {
     for logits in [Logits::Trilinear, Logits::PairSum, Logits::Sum] {
-        let options = Options {
-            logits,
-            window: [Some(5), Some(40)],
-            ..Options::new(0.6)
-        };
-        let call = Call::new(square(2, 50, 7, 5), options);
-        for caps in devices() {
-            let [there, back] = [call.run(&caps), exchanged(&call).run(&caps)];
-            // Whichever comes first, the same kind is walked in the outer loop.
-            assert_eq!(there, back, "{logits:?}, {:?}", caps.class);
+        for least in [1, 5] {
+            let options = Options {
+                logits,
+                window: [Some(least), Some(40)],
+                ..Options::new(0.6)
+            };
+            let call = Call::new(square(2, 50, 7, 5), options);
+            for caps in devices() {
+                let [there, back] = [call.run(&caps), exchanged(&call).run(&caps)];
+                let miss = ratio(&there.o, &wide(&back.o));
+                assert!(miss <= 5e-6, "{logits:?}, {:?}: {miss:e}", caps.class);
+                // Whichever comes first, the same kind is walked in the outer loop, if that computes less; by few lanes it may not.
+                let alike = least == 1 || caps.class != Class::Cpu;
+                assert!(!alike || there == back, "{logits:?}, {:?}", caps.class);
+            }
         }
     }
     let call = Call::new(

@@ -28,13 +28,13 @@ fn with(data: &Data, inputs: &[(usize, &[f32])], starts: bool) -> Data {
     }
 }
 
-/// Flows as the walk sums them: per column, or over the columns of a slice.
-fn flows(walk: &Walk<'_>, terms: &[f64], slices: usize) -> Vec<f64> {
+/// Flows as the walk sums them: per column, or over the columns of a slice, which are so many.
+fn flows(walk: &Walk<'_>, terms: &[f64], columns: usize) -> Vec<f64> {
     if walk.fading == Fading::Columns {
         return terms.to_vec();
     }
     let rows = terms.chunks_exact(walk.value);
-    rows.flat_map(|row| (0..slices).map(|n| row.iter().skip(32 * n).take(32).sum()))
+    rows.flat_map(|row| row.chunks(columns).map(|slice| slice.iter().sum()))
         .collect()
 }
 
@@ -149,7 +149,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, second: Second) -> Vec<String> {
             rule: Rule::Additive,
             ..walk.clone()
         };
-        let slices = value.div_ceil(32);
+        let columns = walk.tile(gpu.caps()).columns() as usize;
         let expected: [Vec<f64>; 4] = match second {
             Second::None | Second::Reader => {
                 let [y, states] = recurrence(&plain, &data);
@@ -161,7 +161,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, second: Second) -> Vec<String> {
                     [other, _] = recurrence(&strict(&plain, -1.0, 1.0), &twin);
                     terms = sum(&terms, &times(&other, &data.inputs[2]), 1.0);
                 }
-                let flows = flows(&walk, &terms, slices);
+                let flows = flows(&walk, &terms, columns);
                 [y, states, other, flows]
             }
             Second::Source => {
@@ -172,7 +172,7 @@ fn misses(gpu: &Gpu, seed: u64, fading: Fading, second: Second) -> Vec<String> {
                 let terms = times(&sum(&earlier, &taken, 1.0), &along);
                 let carried: Vec<f64> = carry.iter().map(|x| f64::from(*x)).collect();
                 let y = sum(&sum(&y, &taken, 1.0), &carried, 1.0);
-                let flows = flows(&walk, &terms, slices);
+                let flows = flows(&walk, &terms, columns);
                 [y, sum(&states, &less, 1.0), vec![f64::NAN; 1], flows]
             }
             Second::Missed => {
@@ -244,10 +244,8 @@ fn hold(second: Second, fadings: &[Fading]) {
     let merges = caps.class == Class::Cpu
         && caps.storage_buffers >= MERGED_BUFFERS
         && caps.subgroup.is_some_and(|(least, most)| least == most);
-    let found: Vec<String> = fadings
-        .iter()
+    let found: Vec<String> = by_turns(fadings.iter().enumerate(), second as usize)
         .filter(|_| merges)
-        .enumerate()
         .flat_map(|(n, fading)| misses(&gpu, 3 + n as u64, *fading, second))
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
