@@ -1,12 +1,16 @@
 //! Distillation: the f64 reference against differences, the adapter against the reference.
 
+#[path = "common/device.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod device;
 #[path = "common/effort.rs"]
 mod effort;
 
+use device::gpu;
 use effort::{by_turns, sample};
 use half::{bf16, f16};
 use subquad::{
-    Error, Gpu, Select,
+    Error, Gpu,
     distill::{self, Gradients, Inputs, KEPT, Options, Outputs, Shape, cpu, plan},
     gpu::{Caps, Class, Dtype, Elem},
 };
@@ -231,7 +235,7 @@ fn variants(gpu: &Gpu) -> [Caps; 2] {
 
 #[test]
 fn results_match_the_reference_at_ragged_sizes() {
-    let gpu = Gpu::open(&Select::from_env()).unwrap();
+    let gpu = gpu();
     let sizes = [
         [2, 3, 33, 8, 12],
         [1, 2, 65, 16, 40],
@@ -240,7 +244,7 @@ fn results_match_the_reference_at_ragged_sizes() {
         [2, 2, 200, 32, 64],
         [1, 1, 1, 1, 1],
     ];
-    let [own, small] = variants(&gpu);
+    let [own, small] = variants(gpu);
     let ways = [
         (&own, Dtype::F32, true, true),
         (&own, Dtype::F32, false, false),
@@ -250,7 +254,7 @@ fn results_match_the_reference_at_ragged_sizes() {
     ];
     for (n, sizes) in sample(sizes).enumerate() {
         for (caps, dtype, causal, checked) in by_turns(ways, n) {
-            compare(&gpu, caps, &shape(sizes, dtype), causal, checked);
+            compare(gpu, caps, &shape(sizes, dtype), causal, checked);
         }
     }
     let packed = Caps {
@@ -258,7 +262,7 @@ fn results_match_the_reference_at_ragged_sizes() {
         ..gpu.caps().clone()
     };
     compare(
-        &gpu,
+        gpu,
         &packed,
         &shape([1, 2, 65, 15, 12], Dtype::F16),
         true,
@@ -268,8 +272,8 @@ fn results_match_the_reference_at_ragged_sizes() {
 
 #[test]
 fn work_cut_in_heads_tokens_and_groups_gives_the_same() {
-    let gpu = Gpu::open(&Select::from_env()).unwrap();
-    for (n, caps) in variants(&gpu).into_iter().enumerate() {
+    let gpu = gpu();
+    for (n, caps) in variants(gpu).into_iter().enumerate() {
         let cut = Caps {
             loop_iterations: 700,
             binding_bytes: 200 << 10,
@@ -280,20 +284,20 @@ fn work_cut_in_heads_tokens_and_groups_gives_the_same() {
             let shape = shape([2, 3, 300, 16, 80], Dtype::F32);
             let plan = plan::backward(&shape, &options(causal), &cut).unwrap();
             assert!(plan.steps.len() > 12, "{}", plan.steps.len());
-            compare(&gpu, &cut, &shape, causal, false);
+            compare(gpu, &cut, &shape, causal, false);
         }
     }
 }
 
 #[test]
 fn long_sequences_and_large_scores_stay_exact() {
-    let gpu = Gpu::open(&Select::from_env()).unwrap();
+    let gpu = gpu();
     let shape = shape([1, 1, 3000, 8, 8], Dtype::F32);
     let mut tensors = problem(&shape);
     tensors[0].iter_mut().for_each(|x| *x *= 20.0);
     let options = options(true);
     let caps = gpu.caps().clone();
-    let got = on_device(&gpu, &caps, &shape, &options, &tensors, |x| x as f32, false);
+    let got = on_device(gpu, &caps, &shape, &options, &tensors, |x| x as f32, false);
     let rounded = tensors.map(|x| x.iter().map(|x| f64::from(*x as f32)).collect());
     let out = cpu::forward(&shape, &options, &inputs(&rounded)).unwrap();
     assert!(ratio(&got[0], &out.loss) <= 1e-5);
@@ -306,12 +310,12 @@ fn long_sequences_and_large_scores_stay_exact() {
 
 #[test]
 fn runs_are_bit_equal_and_the_calls_are_the_plans() {
-    let gpu = Gpu::open(&Select::from_env()).unwrap();
+    let gpu = gpu();
     let shape = shape([1, 3, 150, 16, 24], Dtype::F32);
     let options = options(false);
     let tensors = problem(&shape);
     let caps = gpu.caps().clone();
-    let run = || on_device(&gpu, &caps, &shape, &options, &tensors, |x| x as f32, false);
+    let run = || on_device(gpu, &caps, &shape, &options, &tensors, |x| x as f32, false);
     let bits = |all: &[Vec<f32>; 4]| all.concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let first = run();
     assert_eq!(bits(&first), bits(&run()));
@@ -336,12 +340,12 @@ fn runs_are_bit_equal_and_the_calls_are_the_plans() {
         entropy: &mut entropy,
         rows: &mut rows,
     };
-    distill::forward(&gpu, &shape, &options, &inputs, outputs).unwrap();
+    distill::forward(gpu, &shape, &options, &inputs, outputs).unwrap();
     let gradients = Gradients {
         phi_q: &mut grad_q,
         phi_k: &mut grad_k,
     };
-    distill::backward(&gpu, &shape, &options, &inputs, &rows, gradients).unwrap();
+    distill::backward(gpu, &shape, &options, &inputs, &rows, gradients).unwrap();
     let called = [loss, entropy, grad_q, grad_k].map(|x| x.download().unwrap());
     assert_eq!(bits(&first), bits(&called));
 
@@ -358,7 +362,7 @@ fn runs_are_bit_equal_and_the_calls_are_the_plans() {
     ];
     let [loss, entropy, rows] = &mut out;
     let refused = distill::forward(
-        &gpu,
+        gpu,
         &shape,
         &options,
         &wrong,

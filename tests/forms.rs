@@ -1,24 +1,18 @@
 //! Every form of linear attention against the f64 recurrence, on the adapter at hand and with the tiles of others.
 
+#[path = "common/device.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod device;
 #[path = "common/effort.rs"]
 mod effort;
 
+use device::gpu;
 use effort::{by_turns, sample};
 use half::{bf16, f16};
 use subquad::{
-    Gpu, Select,
     gpu::{Caps, Dtype, Tensor, View, ViewMut},
     linear::{Decay, FeatureMap, Form, Layout, Options, Shape, cpu, plan},
 };
-
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(
-            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
-        ));
-    }
-    GPU.with(|gpu| *gpu)
-}
 
 /// Numbers in [0, 1).
 struct Random(u64);

@@ -1,16 +1,20 @@
 //! SOFT attention: the f64 reference against differences and the case file, the device against the reference.
 #![cfg(feature = "cli")]
 
+#[path = "common/device.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod device;
 #[path = "common/effort.rs"]
 mod effort;
 
 use std::path::Path;
 
+use device::gpu;
 use effort::{by_turns, sample};
 use half::{bf16, f16};
 use serde_json::Map;
 use subquad::{
-    Error, Gpu, Select, Tensor,
+    Error, Tensor,
     case::Case,
     gpu::{Caps, Dtype, Elem},
     linear::Layout,
@@ -20,14 +24,6 @@ use subquad::{
         pool_landmarks_backward, record, run_of_landmark, soft_attention,
     },
 };
-
-/// One device to a test thread; see `results.rs`.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(Gpu::open(&Select::from_env()).unwrap()));
-    }
-    GPU.with(|gpu| *gpu)
-}
 
 fn shape([batch, heads, tokens, landmarks, width, value]: [usize; 6]) -> Shape {
     Shape {

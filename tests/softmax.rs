@@ -1,12 +1,16 @@
 //! Softmax attention on the adapter against its f64 reference.
 #![cfg(feature = "cli")]
 
+#[path = "common/device.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod device;
 #[path = "common/effort.rs"]
 mod effort;
 
+use device::gpu;
 use effort::{by_turns, sample};
 use subquad::{
-    Gpu, Select,
+    Gpu,
     gpu::{Caps, Class, Dtype},
     linear::{Layout, Shape},
     softmax,
@@ -82,7 +86,7 @@ fn variants(gpu: &Gpu) -> Vec<Caps> {
 
 #[test]
 fn results_match_the_reference_at_ragged_sizes() {
-    let gpu = Gpu::open(&Select::from_env()).unwrap();
+    let gpu = gpu();
     let sizes = [
         [1, 2, 1, 4, 4],
         [2, 3, 33, 8, 12],
@@ -98,12 +102,12 @@ fn results_match_the_reference_at_ragged_sizes() {
         (Layout::Bhtd, true, false),
         (Layout::Bthd, false, false),
     ];
-    let variants = variants(&gpu);
+    let variants = variants(gpu);
     for (n, sizes) in sample(sizes.into_iter().enumerate()) {
         for caps in by_turns(&variants, n) {
             for (layout, causal, checked) in by_turns(ways, n) {
                 let shape = shape(sizes, layout);
-                let ratio = ratio(&gpu, caps, &shape, 0.7, causal, checked);
+                let ratio = ratio(gpu, caps, &shape, 0.7, causal, checked);
                 assert!(
                     ratio <= 5e-6,
                     "{shape:?} causal {causal} checked {checked}: {ratio:e}"
@@ -115,11 +119,11 @@ fn results_match_the_reference_at_ragged_sizes() {
 
 #[test]
 fn large_scores_and_keys_cut_into_dispatches_stay_exact() {
-    let gpu = Gpu::open(&Select::from_env()).unwrap();
-    for caps in variants(&gpu) {
+    let gpu = gpu();
+    for caps in variants(gpu) {
         for (sizes, scale) in [([1, 1, 2100, 64, 32], 4.0), ([1, 2, 300, 512, 20], 1.0)] {
             let shape = shape(sizes, Layout::Bhtd);
-            let ratio = ratio(&gpu, &caps, &shape, scale, true, false);
+            let ratio = ratio(gpu, &caps, &shape, scale, true, false);
             assert!(ratio <= 5e-6, "{shape:?}: {ratio:e}");
         }
     }

@@ -1,17 +1,32 @@
 //! The adapter of tests, and storage types to and from f64.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use half::{bf16, f16};
 use subquad::{Gpu, Select, Tensor, gpu::Elem};
 
-/// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
-/// does not survive the end of its thread's locals.
+/// One device to a test at a time, because software adapters compile kernels on a thread of the device, and then to the next test,
+/// with its kernels. Never dropped: a device does not survive the end of its thread's locals.
 pub fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(
-            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
-        ));
+    static FREE: Mutex<Vec<&'static Gpu>> = Mutex::new(Vec::new());
+    fn free() -> MutexGuard<'static, Vec<&'static Gpu>> {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    GPU.with(|gpu| *gpu)
+    struct Lent(&'static Gpu);
+    impl Drop for Lent {
+        fn drop(&mut self) {
+            free().push(self.0);
+        }
+    }
+    thread_local! {
+        static LENT: Lent = {
+            let other = free().pop();
+            Lent(other.unwrap_or_else(|| Box::leak(Box::new(
+                Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
+            ))))
+        };
+    }
+    LENT.with(|lent| lent.0)
 }
 
 /// Storage types, to and from f64.

@@ -7,13 +7,15 @@ mod call;
 #[allow(dead_code, reason = "shared by several tests")]
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/device.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod device;
 #[path = "../common/effort.rs"]
 mod effort;
 mod properties;
 mod refusals;
 
 use subquad::{
-    Gpu, Select,
     gpu::Dtype,
     linear::{Decay, FeatureMap, Layout, Options, Shape},
 };
@@ -21,18 +23,8 @@ use subquad::{
 use adjoint::Adjoint;
 use call::Call;
 use common::{ALL_DECAYS, Random};
+use device::gpu;
 use effort::sample;
-
-/// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
-/// does not survive the end of its thread's locals.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(
-            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
-        ));
-    }
-    GPU.with(|gpu| *gpu)
-}
 
 /// What becomes of values: added, added and normalised, the delta rule; causal or not.
 fn rules(decay: Decay) -> Vec<Options> {

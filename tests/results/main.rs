@@ -3,6 +3,9 @@
 mod call;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/device.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod device;
 #[path = "../common/effort.rs"]
 mod effort;
 mod options;
@@ -11,7 +14,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Map;
 use subquad::{
-    Error, Gpu, Select,
+    Error,
     case::{Array, Case, Failure, Output, Problem, judge_decided, ops, run},
     cli::case_files,
     gpu::{Caps, Dtype},
@@ -20,18 +23,8 @@ use subquad::{
 };
 
 use call::{Call, Out, ratio};
+use device::gpu;
 use effort::{by_turns, sample, thorough};
-
-/// One device to a test thread, because software adapters compile kernels on a thread of the device. Never dropped: a device
-/// does not survive the end of its thread's locals.
-fn gpu() -> &'static Gpu {
-    thread_local! {
-        static GPU: &'static Gpu = Box::leak(Box::new(
-            Gpu::open(&Select::from_env()).expect("these tests need an adapter, such as Debian's mesa-vulkan-drivers"),
-        ));
-    }
-    GPU.with(|gpu| *gpu)
-}
 
 /// The plans of this device, and those of others that run on it: GPUs get other kernels than software adapters.
 fn plans(problem: &dyn Problem) -> Vec<Plan> {
@@ -156,7 +149,7 @@ fn case_files_hold_on_every_plan() {
     }
     let mut all = Vec::new();
     let mut run = 0;
-    for file in case_files(&[folder]).unwrap() {
+    for file in sample(case_files(&[folder]).unwrap()) {
         let case = Case::read(&file, None, &Map::new()).unwrap();
         match case.bind() {
             Err(Failure::Unavailable { what, .. }) => println!("skipped: {}: {what}", case.name),
@@ -168,7 +161,8 @@ fn case_files_hold_on_every_plan() {
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
-    assert!(run >= 5, "only {run} of the case files ran");
+    let least = sample(0..5).count();
+    assert!(run >= least, "only {run} of the case files ran");
 }
 
 const FORMS: [Form; 4] = [Form::Auto, Form::Fused, Form::Segments(3), Form::Recurrent];
