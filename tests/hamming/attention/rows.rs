@@ -3,7 +3,7 @@
 use subquad::hamming::attention::{Beta, Options, Sequences, Shape};
 
 use super::{Call, bits, causal, square, variants};
-use crate::effort::by_turns;
+use crate::effort::{by_turns, sample};
 
 #[test]
 fn grouped_heads_are_each_by_itself() {
@@ -119,7 +119,7 @@ fn one_query_over_a_cache_is_the_last_row_of_the_whole() {
             ..causal(0.1)
         },
     ];
-    for (n, options) in all.into_iter().enumerate() {
+    for (n, options) in sample(all.into_iter().enumerate()) {
         let shape = Shape {
             kv_heads: 2,
             ..square([2, 4, 150], 96, 16)

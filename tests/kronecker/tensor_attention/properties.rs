@@ -11,7 +11,10 @@ use subquad::{
 };
 
 use super::call::{Call, devices, devices_for, ratio, reference, wide};
-use crate::{device::gpu, effort::thorough};
+use crate::{
+    device::gpu,
+    effort::{by_turns, thorough},
+};
 
 /// As many keys as queries, in one batch entry.
 fn square(heads: usize, tokens: usize, width: usize, value: usize) -> Shape {
@@ -170,8 +173,9 @@ fn exchanged(call: &Call) -> Call {
 
 #[test]
 fn kinds_of_keys_may_be_exchanged() {
-    for logits in [Logits::Trilinear, Logits::PairSum, Logits::Sum] {
-        for least in [1, 5] {
+    let all = [Logits::Trilinear, Logits::PairSum, Logits::Sum];
+    for (n, logits) in all.into_iter().enumerate() {
+        for least in by_turns([1, 5], n) {
             let options = Options {
                 logits,
                 window: [Some(least), Some(40)],
