@@ -31,6 +31,14 @@ fn without_adapter(arguments: &[&str]) -> Output {
     run(command.env("WGPU_BACKEND", "vulkan"))
 }
 
+/// A command on everything where everything is run, otherwise on what the filter leaves.
+fn some_of<'a>(command: &[&'a str], filter: &'a str) -> Vec<&'a str> {
+    match thorough() {
+        true => command.to_vec(),
+        false => [command, &["--filter", filter]].concat(),
+    }
+}
+
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(!err(&output).contains("panicked"), "{}", err(&output));
@@ -291,9 +299,10 @@ fn apply_runs_any_file_with_q_k_and_v() {
 
 #[test]
 fn check_passes_its_built_in_cases() {
-    let all = ["check", "--quick", "--device", "cpu"];
-    let some = [&all[..], &["--filter", "hamming"]].concat();
-    let output = subquad(if thorough() { &all } else { &some });
+    let output = subquad(&some_of(
+        &["check", "--quick", "--device", "cpu"],
+        "hamming",
+    ));
     assert!(
         output.status.success() && out(&output).contains(" passed, 0 failed, 0 skipped"),
         "{}",
@@ -435,7 +444,7 @@ fn without_an_adapter_the_reference_computes_and_says_so() {
         err(&applied)
     );
     assert!(output.exists());
-    let checked = without_adapter(&["check", "--quick", "--filter", "lightning"]);
+    let checked = without_adapter(&some_of(&["check", "--quick"], "lightning"));
     assert!(
         checked.status.success() && err(&checked).contains("computing with the CPU reference"),
         "{}",
@@ -519,9 +528,10 @@ fn demo_runs_the_main_job_and_says_where_its_report_is() {
 #[test]
 fn shaders_are_written_in_four_languages() {
     let folder = tempfile::tempdir().unwrap();
-    let all = ["shaders", "--out", text(folder.path())];
-    let some = [&all[..], &["--filter", "matrices"]].concat();
-    let output = subquad(if thorough() { &all } else { &some });
+    let output = subquad(&some_of(
+        &["shaders", "--out", text(folder.path())],
+        "matrices",
+    ));
     assert!(output.status.success(), "{}{}", out(&output), err(&output));
     let names: Vec<String> = std::fs::read_dir(folder.path())
         .unwrap()

@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report;
+use super::{report, retain};
 use crate::{
     Gpu, Select,
     case::{
@@ -139,18 +139,15 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let Some(gpu) = &args.gpu else {
         return native::bench(args);
     };
-    let filter = args.filter.as_deref().unwrap_or("");
     let then = args.compare.as_deref().map(compare::read).transpose()?;
     let mut cases: Vec<Bench> = ops()
         .iter()
         .flat_map(|op| (op.benches)(gpu.caps().class))
         .collect();
-    cases.retain(|case| case.name.contains(filter));
-    if cases.is_empty() {
-        return Err(Failure::Usage(format!(
-            "no benchmark's name contains \"{filter}\""
-        )));
-    }
+    let what = "benchmark's name contains";
+    retain(&mut cases, args.filter.as_deref(), what, |case| {
+        case.name.to_string()
+    })?;
     let effort = if args.quick {
         Effort::QUICK
     } else {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::Map;
 
-use super::case_files;
+use super::{case_files, retain};
 use crate::{
     Error, Gpu,
     case::{Array, Case, Failure, Output, Problem, judge_decided, ops, run},
@@ -52,14 +52,10 @@ pub fn check(args: &Check) -> Result<Tally, Failure> {
             .map(|file| Case::read(file, None, &Map::new()))
             .collect::<Result<Vec<_>, _>>()?
     };
-    if let Some(filter) = &args.filter {
-        cases.retain(|case| format!("{}/{}", case.op, case.name).contains(filter));
-        if cases.is_empty() {
-            return Err(Failure::Usage(format!(
-                "no case's operator and name contain \"{filter}\""
-            )));
-        }
-    }
+    let what = "case's operator and name contain";
+    retain(&mut cases, args.filter.as_deref(), what, |case| {
+        format!("{}/{}", case.op, case.name)
+    })?;
     let mut tally = Tally::default();
     for case in &cases {
         match case.bind() {

@@ -21,6 +21,24 @@ use std::path::PathBuf;
 
 use crate::{Error, Gpu, Select, case::Failure};
 
+/// Leaves the items of which a text contains the filter, all without one; `what` names the text, as "kernel's name contains".
+///
+/// # Errors
+/// `Usage` when none is left by a filter.
+fn retain<T>(
+    items: &mut Vec<T>,
+    filter: Option<&str>,
+    what: &str,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
+    let Some(filter) = filter else { return Ok(()) };
+    items.retain(|item| text(item).contains(filter));
+    match items.is_empty() {
+        true => Err(Failure::Usage(format!("no {what} \"{filter}\""))),
+        false => Ok(()),
+    }
+}
+
 /// Where a command computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Device {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt::Write as _, path::Path, sync::Arc};
 
+use super::retain;
 use crate::{
     Error,
     case::{Failure, ops, write_whole},
@@ -22,14 +23,9 @@ use crate::{
 /// `File` when the folder cannot be written, `Shader` when a kernel has no translation, `Usage` when no name contains the filter.
 pub fn shaders(out: &Path, filter: Option<&str>) -> Result<(), Failure> {
     let mut kernels = kernels()?;
-    if let Some(filter) = filter {
-        kernels.retain(|kernel| kernel.name.contains(filter));
-        if kernels.is_empty() {
-            return Err(Failure::Usage(format!(
-                "no kernel's name contains \"{filter}\""
-            )));
-        }
-    }
+    retain(&mut kernels, filter, "kernel's name contains", |kernel| {
+        kernel.name.to_owned()
+    })?;
     std::fs::create_dir_all(out).map_err(|error| Failure::File {
         path: out.display().to_string(),
         message: error.to_string(),

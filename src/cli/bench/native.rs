@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{BenchArgs, median, progress};
+use super::{super::retain, BenchArgs, median, progress};
 use crate::{
     case::{Failure, Numbers, write_whole},
     hamming::{
@@ -80,14 +80,9 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
             "--html must be left out with --device cpu: the report is about an adapter".into(),
         ));
     }
-    let filter = args.filter.as_deref().unwrap_or("");
     let mut searches = searches();
-    searches.retain(|search| search.name().contains(filter));
-    if searches.is_empty() {
-        return Err(Failure::Usage(format!(
-            "no benchmark of the processor has a name that contains \"{filter}\""
-        )));
-    }
+    let what = "benchmark of the processor has a name that contains";
+    retain(&mut searches, args.filter.as_deref(), what, Search::name)?;
     let samples = if args.quick { 3 } else { 15 };
     let bar = progress(searches.len() as u64);
     let mut rows = Vec::new();

@@ -186,8 +186,9 @@ fn kinds_of_keys_may_be_exchanged() {
                 let [there, back] = [call.run(&caps), exchanged(&call).run(&caps)];
                 let miss = ratio(&there.o, &wide(&back.o));
                 assert!(miss <= 5e-6, "{logits:?}, {:?}: {miss:e}", caps.class);
-                // Whichever comes first, the same kind is walked in the outer loop, if that computes less; by few lanes it may not.
-                let alike = least == 1 || caps.class != Class::Cpu;
+                // Whichever comes first, the same kind is walked in the outer loop, if that computes less; by 4 lanes it may not.
+                let few = caps.class == Class::Cpu && caps.subgroup == Some((4, 4));
+                let alike = least == 1 || !few;
                 assert!(!alike || there == back, "{logits:?}, {:?}", caps.class);
             }
         }
